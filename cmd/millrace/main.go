@@ -1,0 +1,74 @@
+// Command millrace is the whole product in one binary: the dataplane manager, the
+// agent, the embedded engine, the demo and the benchmarks, one verb each.
+//
+// It owns flags, configuration and exit codes. It never holds logic: each verb builds
+// values and runs one of the packages.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"text/tabwriter"
+)
+
+// verb is one subcommand: its name, one line of help and what runs it. args are what
+// stands behind the verb; run parses its own flags from them.
+type verb struct {
+	name string
+	help string
+	run  func(ctx context.Context, args []string) error
+}
+
+// verbs stands in the order that help prints.
+func verbs() []verb {
+	return []verb{}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(dispatch(ctx, os.Args[1:], os.Stderr))
+}
+
+// dispatch runs one verb and returns the process's exit code: 0 done, 1 failed, 2 misused.
+func dispatch(ctx context.Context, args []string, stderr io.Writer) int {
+	if len(args) == 0 {
+		usage(stderr)
+		return 2
+	}
+	for _, v := range verbs() {
+		if v.name != args[0] {
+			continue
+		}
+		err := v.run(ctx, args[1:])
+		switch {
+		case err == nil, errors.Is(err, flag.ErrHelp):
+			return 0
+		default:
+			fmt.Fprintf(stderr, "millrace %s: %v\n", v.name, err)
+			return 1
+		}
+	}
+	if args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+		usage(stderr)
+		return 0
+	}
+	fmt.Fprintf(stderr, "millrace: no verb %q\n\n", args[0])
+	usage(stderr)
+	return 2
+}
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, "millrace VERB [flags]   (millrace VERB -h prints the flags of a verb)\n\n")
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	for _, v := range verbs() {
+		fmt.Fprintf(t, "  %s\t%s\n", v.name, v.help)
+	}
+	t.Flush()
+}
