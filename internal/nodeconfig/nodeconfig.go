@@ -1,0 +1,96 @@
+// Package nodeconfig owns the NodeConfig file: its Go types, its defaults, its strict
+// decoding and its printed form.
+//
+// It turns bytes into a value and back. It never reads files, the environment or the
+// machine; whoever starts a process does that and hands the bytes in.
+package nodeconfig
+
+import (
+	"net/netip"
+)
+
+// APIVersion and Kind head every NodeConfig document.
+const (
+	APIVersion = "millrace.io/v1alpha1"
+	Kind       = "NodeConfig"
+)
+
+// Path is where the file lies when no flag names another.
+const Path = "/etc/millrace/node.yaml"
+
+// Config is one node's configuration. The order of the fields is the order in which
+// they are printed; a doc tag becomes the comment above the field.
+type Config struct {
+	APIVersion string         `yaml:"apiVersion"`
+	Kind       string         `yaml:"kind"`
+	NodeName   string         `yaml:"nodeName" doc:"this node's name in Kubernetes; empty: the host name"`
+	Dataplane  Dataplane      `yaml:"dataplane" doc:"auto (VPP when its binary is there, else the engine), vpp or engine"`
+	LogLevel   LogLevel       `yaml:"logLevel" doc:"debug, info, warn or error"`
+	RuntimeDir string         `yaml:"runtimeDir" doc:"sockets, start files and the manager's lock; nothing here outlives a stop"`
+	StateDir   string         `yaml:"stateDir" doc:"what has to survive a reboot: the journal of pod attachments"`
+	Sockets    Sockets        `yaml:"sockets"`
+	MTU        int            `yaml:"mtu" doc:"of pod interfaces, in bytes, 1280 to 9216"`
+	PodCIDRs   []netip.Prefix `yaml:"podCIDRs" doc:"ranges this node gives to its pods, IPv4, IPv6 or both"`
+	VPP        VPP            `yaml:"vpp" doc:"used when the dataplane is VPP"`
+	Engine     Engine         `yaml:"engine" doc:"used when the dataplane is the embedded engine"`
+}
+
+// Sockets are the unix sockets of a node, as absolute paths.
+type Sockets struct {
+	API   string `yaml:"api" doc:"VPP binary API; empty: api.sock in runtimeDir"`
+	Stats string `yaml:"stats" doc:"VPP stats segment; empty: stats.sock in runtimeDir"`
+	CNI   string `yaml:"cni" doc:"where the CNI plugin finds the agent"`
+}
+
+// VPP is what the manager writes into VPP's startup.conf.
+type VPP struct {
+	Binary         string    `yaml:"binary" doc:"VPP's program; VPP_BIN and --vpp-bin override it"`
+	Workers        int       `yaml:"workers" doc:"worker threads, each on a CPU of its own; 0: the main thread forwards"`
+	MainHeapSize   Size      `yaml:"mainHeapSize" doc:"routes, ACLs and sessions live here"`
+	BuffersPerNuma int       `yaml:"buffersPerNuma" doc:"packet buffers of 2 KiB per NUMA node; a pod tap holds up to 512 of them"`
+	HugePages      HugePages `yaml:"hugepages" doc:"auto (when enough are free), on or off"`
+	Plugins        []string  `yaml:"plugins" doc:"further plugins to load, for example wireguard"`
+	Extra          []string  `yaml:"extra" doc:"lines added to startup.conf as they stand, in sections of their own"`
+}
+
+// Engine is how the embedded engine runs.
+type Engine struct {
+	Workers int `yaml:"workers" doc:"worker threads; 0: half of the CPUs, at least 1 and at most 4"`
+}
+
+// Default returns the configuration of an empty file, before Complete.
+func Default() Config {
+	return Config{
+		APIVersion: APIVersion,
+		Kind:       Kind,
+		Dataplane:  Auto,
+		LogLevel:   Info,
+		RuntimeDir: "/run/vpp",
+		StateDir:   "/var/lib/millrace",
+		Sockets:    Sockets{CNI: "/run/millrace/cni.sock"},
+		MTU:        1500,
+		PodCIDRs:   []netip.Prefix{},
+		VPP: VPP{
+			Binary:         "/usr/bin/vpp",
+			MainHeapSize:   1 << 30,
+			BuffersPerNuma: 65536,
+			HugePages:      HugePagesAuto,
+			Plugins:        []string{},
+			Extra:          []string{},
+		},
+	}
+}
+
+// Complete fills the fields whose default depends on others: the node's name from
+// hostname, the API and stats sockets from the runtime directory.
+func (c *Config) Complete(hostname string) {
+	if c.NodeName == "" {
+		c.NodeName = hostname
+	}
+	if c.Sockets.API == "" {
+		c.Sockets.API = c.RuntimeDir + "/api.sock"
+	}
+	if c.Sockets.Stats == "" {
+		c.Sockets.Stats = c.RuntimeDir + "/stats.sock"
+	}
+}

@@ -1,0 +1,68 @@
+package nodeconfig
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path"
+	"strings"
+)
+
+// maxSocketPath is what fits into a sockaddr_un with its closing NUL.
+const maxSocketPath = 107
+
+// Validate reports everything that is wrong with a completed configuration in itself.
+// Whether the machine can do it is not asked here.
+func (c Config) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	for _, p := range []struct{ name, path string }{
+		{"runtimeDir", c.RuntimeDir}, {"stateDir", c.StateDir}, {"vpp.binary", c.VPP.Binary},
+		{"sockets.api", c.Sockets.API}, {"sockets.stats", c.Sockets.Stats}, {"sockets.cni", c.Sockets.CNI},
+	} {
+		check(path.IsAbs(p.path), "%s: %q is not an absolute path", p.name, p.path)
+		check(p.path == path.Clean(p.path), "%s: %q has to be written as %s", p.name, p.path, path.Clean(p.path))
+		check(!strings.ContainsFunc(p.path, func(r rune) bool { return r <= ' ' || r == 0x7f }), "%s: %q has a blank or control character", p.name, p.path)
+		if strings.HasPrefix(p.name, "sockets.") {
+			check(len(p.path) <= maxSocketPath, "%s: %q is longer than a unix socket path may be (%d bytes)", p.name, p.path, maxSocketPath)
+		}
+	}
+	check(c.Sockets.API != c.Sockets.Stats && c.Sockets.API != c.Sockets.CNI && c.Sockets.Stats != c.Sockets.CNI,
+		"sockets: api, stats and cni have to be three different paths")
+	check(c.MTU >= 1280 && c.MTU <= 9216, "mtu: %d is not between 1280 and 9216", c.MTU)
+	check(c.VPP.Workers >= 0 && c.VPP.Workers <= 256, "vpp.workers: %d is not between 0 and 256", c.VPP.Workers)
+	check(c.VPP.MainHeapSize >= 64<<20, "vpp.mainHeapSize: %v is less than VPP starts with (64Mi)", c.VPP.MainHeapSize)
+	check(c.VPP.BuffersPerNuma >= 1024 && c.VPP.BuffersPerNuma <= 1<<24, "vpp.buffersPerNuma: %d is not between 1024 and %d", c.VPP.BuffersPerNuma, 1<<24)
+	check(c.Engine.Workers >= 0 && c.Engine.Workers <= 256, "engine.workers: %d is not between 0 and 256", c.Engine.Workers)
+	errs = append(errs, checkCIDRs(c.PodCIDRs)...)
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("check NodeConfig: %w", err)
+	}
+	return nil
+}
+
+func checkCIDRs(list []netip.Prefix) []error {
+	var errs []error
+	for i, p := range list {
+		if !p.IsValid() {
+			errs = append(errs, fmt.Errorf("podCIDRs[%d]: no prefix", i))
+			continue
+		}
+		if p != p.Masked() {
+			errs = append(errs, fmt.Errorf("podCIDRs[%d]: %v has host bits set: want %v", i, p, p.Masked()))
+		}
+		if p.Addr().Is4In6() || p.Addr().IsMulticast() || p.Addr().IsLoopback() {
+			errs = append(errs, fmt.Errorf("podCIDRs[%d]: %v cannot be given to pods", i, p))
+		}
+		for j, q := range list[:i] {
+			if p.Overlaps(q) {
+				errs = append(errs, fmt.Errorf("podCIDRs[%d]: %v overlaps podCIDRs[%d] %v", i, p, j, q))
+			}
+		}
+	}
+	return errs
+}
