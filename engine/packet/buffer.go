@@ -49,6 +49,7 @@ const (
 // one worker; a port may fill or drain it only during a call made by that worker.
 type Buffer struct {
 	mem   []byte // the whole slot, or a view lent by a port
+	own   []byte // the slot that Reset returns to; nil for a Buffer outside an arena
 	start int
 	end   int
 
@@ -64,4 +65,163 @@ type Buffer struct {
 	FlowHash uint32
 	// Meta is scratch for the worker's stages (adjacency index, next stage, verdict).
 	Meta [4]uint32
+}
+
+// NewBuffer returns a Buffer over mem, for tests and for packets made off the hot path.
+// Headroom bytes of mem stay before the packet, or as many as there are.
+func NewBuffer(mem []byte) *Buffer {
+	b := &Buffer{mem: mem, own: mem}
+	b.Reset(min(Headroom, len(mem)))
+	return b
+}
+
+// FromBytes returns a Buffer that holds a copy of pkt in a full slot of its own on the
+// Go heap. It allocates: it is for tests, not for a packet's path.
+func FromBytes(pkt []byte) *Buffer {
+	b := NewBuffer(make([]byte, Headroom+max(MaxPacket, len(pkt))))
+	b.Append(pkt)
+	return b
+}
+
+// Reset makes b an empty packet in its own slot that begins start bytes into it, and
+// forgets everything learned of the packet before.
+func (b *Buffer) Reset(start int) {
+	b.mem, b.start, b.end = b.own, start, start
+	b.Offload = Offload{}
+	b.L3, b.L4, b.FlowHash = 0, 0, 0
+	b.RxInterface, b.TxInterface = 0, 0
+	b.Meta = [4]uint32{}
+}
+
+// SetView makes b the packet mem[start:end] of memory lent by a port, until the next
+// Reset. The lender says how long mem may be used.
+func (b *Buffer) SetView(mem []byte, start, end int) {
+	b.Reset(0)
+	b.mem, b.start, b.end = mem[:len(mem):len(mem)], start, end
+}
+
+// Bytes is the packet, L2 header included where there is one. It is valid until the
+// next Reset, SetView, Push, Pull or SetLen.
+func (b *Buffer) Bytes() []byte { return b.mem[b.start:b.end:b.end] }
+
+// L3Bytes is the packet from its network header on.
+func (b *Buffer) L3Bytes() []byte { return b.mem[b.start+int(b.L3) : b.end : b.end] }
+
+// L4Bytes is the packet from its transport header on. It is meaningless when L4 is 0.
+func (b *Buffer) L4Bytes() []byte { return b.mem[b.start+int(b.L4) : b.end : b.end] }
+
+// Len is the packet's length in bytes.
+func (b *Buffer) Len() int { return b.end - b.start }
+
+// Room is how many bytes Push may still take.
+func (b *Buffer) Room() int { return b.start }
+
+// Tailroom is by how many bytes SetLen may still grow the packet.
+func (b *Buffer) Tailroom() int { return len(b.mem) - b.end }
+
+// Space is the memory from the packet's start to the slot's end: what a port reads
+// into before it calls SetLen.
+func (b *Buffer) Space() []byte { return b.mem[b.start:] }
+
+// Front is the n bytes before the packet, for a port's own header (a virtio-net
+// header), without making them part of the packet; nil when Room is smaller.
+func (b *Buffer) Front(n int) []byte {
+	if n > b.start {
+		return nil
+	}
+	return b.mem[b.start-n : b.start]
+}
+
+// FrontAndBytes is Front(n) and the packet in one piece, so that a port writes both
+// with one call; nil when Room is smaller than n.
+func (b *Buffer) FrontAndBytes(n int) []byte {
+	if n > b.start {
+		return nil
+	}
+	return b.mem[b.start-n : b.end]
+}
+
+// SetLen cuts or grows the packet at its end to n bytes. New bytes hold whatever the
+// slot held. It panics when the slot is smaller.
+func (b *Buffer) SetLen(n int) {
+	if n < 0 || n > len(b.mem)-b.start {
+		panic("packet: SetLen beyond the slot")
+	}
+	b.end = b.start + n
+}
+
+// Trim cuts the packet to n bytes when it is longer (Ethernet padding).
+func (b *Buffer) Trim(n int) {
+	if n < b.Len() {
+		b.end = b.start + n
+	}
+}
+
+// Push puts n bytes before the packet and returns them; they hold whatever the slot
+// held. L3, L4 and the offsets in Offload stay on the same bytes. It panics when Room
+// is smaller.
+func (b *Buffer) Push(n int) []byte {
+	if n < 0 || n > b.start {
+		panic("packet: Push beyond the headroom")
+	}
+	b.start -= n
+	b.shift(n)
+	return b.mem[b.start : b.start+n]
+}
+
+// Pull removes n bytes from the packet's front. L3, L4 and the offsets in Offload stay
+// on the same bytes; those of removed bytes become 0. It panics when Len is smaller.
+func (b *Buffer) Pull(n int) {
+	if n < 0 || n > b.Len() {
+		panic("packet: Pull beyond the packet")
+	}
+	b.start += n
+	b.shift(-n)
+}
+
+func (b *Buffer) shift(n int) {
+	b.L3 = moved(b.L3, n)
+	if b.L4 != 0 {
+		b.L4 = moved(b.L4, n)
+	}
+	if b.Offload == (Offload{}) {
+		return
+	}
+	if b.Offload.Flags&NeedsChecksum != 0 {
+		b.Offload.CsumStart = moved(b.Offload.CsumStart, n)
+	}
+	if b.Offload.HeaderLen != 0 {
+		b.Offload.HeaderLen = moved(b.Offload.HeaderLen, n)
+	}
+}
+
+func moved(at uint16, n int) uint16 { return uint16(max(0, int(at)+n)) }
+
+// Append adds p at the packet's end and reports whether the slot had room for it.
+func (b *Buffer) Append(p []byte) bool {
+	if len(p) > b.Tailroom() {
+		return false
+	}
+	b.end += copy(b.mem[b.end:], p)
+	return true
+}
+
+// CopyFrom makes b a packet in its own slot with from's bytes, offload and learned
+// values, and reports whether the slot had room for it.
+func (b *Buffer) CopyFrom(from *Buffer) bool {
+	start := min(from.start, Headroom)
+	if start+from.Len() > len(b.own) {
+		return false
+	}
+	b.Reset(start)
+	b.Append(from.Bytes())
+	b.CopyMeta(from)
+	return true
+}
+
+// CopyMeta takes over from's offload and learned values, but not its bytes.
+func (b *Buffer) CopyMeta(from *Buffer) {
+	b.Offload = from.Offload
+	b.RxInterface, b.TxInterface = from.RxInterface, from.TxInterface
+	b.L3, b.L4, b.FlowHash, b.Meta = from.L3, from.L4, from.FlowHash, from.Meta
 }
