@@ -27,7 +27,10 @@ type verb struct {
 
 // verbs stands in the order that help prints.
 func verbs() []verb {
-	return []verb{}
+	return []verb{
+		{"demo", "boot the dataplane, wire two pods, measure them beside the kernel's path", runDemo},
+		{"bench", "measure with more repetitions; `bench readme` renders stored results", runBench},
+	}
 }
 
 func main() {

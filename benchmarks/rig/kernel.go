@@ -1,0 +1,74 @@
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/millrace/millrace/benchmarks"
+)
+
+// Kernel is the path Linux itself offers: veth pairs on a bridge, made by the
+// reference CNI plugins (bridge with host-local), in a node namespace of its own.
+type Kernel struct {
+	PluginDir string // where bridge and host-local are
+
+	launcher *Launcher
+	node     *Namespace
+	wiring   *Wiring
+	dir      string
+}
+
+// Start makes the node. dir is scratch space, removed by the rig's owner.
+func (k *Kernel) Start(_ context.Context, l *Launcher, dir string) error {
+	for _, name := range []string{"bridge", "host-local"} {
+		if _, err := os.Stat(filepath.Join(k.PluginDir, name)); err != nil {
+			return fmt.Errorf("start kernel subject: reference CNI plugin is missing, `make build` builds it: %w", err)
+		}
+	}
+	node, err := l.NewNamespace()
+	if err != nil {
+		return fmt.Errorf("start kernel subject: %w", err)
+	}
+	conf, err := confList("rig-kernel", map[string]any{
+		"type": "bridge", "bridge": "cni0", "isGateway": true,
+		"ipam": map[string]any{
+			"type": "host-local", "dataDir": filepath.Join(dir, "ipam"),
+			"ranges": [][]map[string]string{{{"subnet": "10.245.0.0/23"}}, {{"subnet": "fd00:245::/112"}}},
+		},
+	})
+	if err != nil {
+		return errors.Join(err, node.Close())
+	}
+	k.wiring, err = NewWiring(l, node, conf, filepath.Join(dir, "cache"), k.PluginDir)
+	if err != nil {
+		return errors.Join(err, node.Close())
+	}
+	k.launcher, k.node, k.dir = l, node, dir
+	return nil
+}
+
+// Describe says what the subject is.
+func (k *Kernel) Describe(context.Context) (benchmarks.Subject, error) {
+	m, err := benchmarks.ThisMachine()
+	return benchmarks.Subject{Name: "kernel", Version: "Linux " + m.Kernel, Detail: "veth + bridge, CNI plugins bridge and host-local"}, err
+}
+
+// Node is the node's namespace.
+func (k *Kernel) Node() *Namespace { return k.node }
+
+// Wiring speaks CNI for this subject.
+func (k *Kernel) Wiring() *Wiring { return k.wiring }
+
+// Memory is empty: the kernel's path has no process of its own.
+func (k *Kernel) Memory() (map[string]int64, error) { return nil, nil }
+
+// Stop gives the node's namespace up; the bridge goes with it.
+func (k *Kernel) Stop() error {
+	if k.node == nil {
+		return nil
+	}
+	return k.node.Close()
+}

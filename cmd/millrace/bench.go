@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+
+	"github.com/millrace/millrace/benchmarks/report"
+)
+
+// runBench measures like the demo with more repetitions; `bench readme` renders stored
+// results into the README instead.
+func runBench(ctx context.Context, args []string) error {
+	if len(args) > 0 && args[0] == "readme" {
+		return renderReadme(args[1:])
+	}
+	c := comparisonFlags{repetitions: 5, seconds: 3, out: "dist/bench"}
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	c.bind(fs)
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	return c.compare(ctx, "Millrace benchmark: pod to pod on one node")
+}
+
+func renderReadme(args []string) error {
+	fs := flag.NewFlagSet("bench readme", flag.ContinueOnError)
+	results := fs.String("results", "benchmarks/results", "directory of stored results")
+	readme := fs.String("readme", "README.md", "file whose marked blocks are rendered")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	changed, err := report.RenderReadme(*readme, *results)
+	if err == nil && changed {
+		fmt.Printf("%s: figures rendered from %s\n", *readme, *results)
+	}
+	return err
+}
