@@ -1,0 +1,50 @@
+# Every recipe does its own set-up. `make` alone prints this help.
+.DEFAULT_GOAL := help
+
+GO      ?= go
+TOOL     = $(GO) tool -modfile=tools/go.mod
+BIN     := bin
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+.PHONY: help build demo test check lint bench generate readme clean setup
+
+help: ## print this help
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/millrace and bin/millrace-cni
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/millrace ./cmd/millrace
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/millrace-cni ./cmd/millrace-cni
+
+setup: ## install the Debian packages that demo and tests need
+	@scripts/setup.sh
+
+demo: setup build ## boot the dataplane, wire pods, measure them (root)
+	$(BIN)/millrace demo --plugin $(BIN)/millrace-cni $(DEMOFLAGS)
+
+test: setup ## all tests, those that need root included
+	$(GO) vet ./...
+	$(GO) test -timeout 20m ./...
+
+check: ## what needs no root and no network: vet, format, the house's law, pure packages
+	$(GO) vet ./...
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these files"; exit 1; }
+	$(GO) test -short -skip '^TestIntegration' ./...
+
+lint: ## static analysis, and: regenerating changes nothing
+	$(TOOL) staticcheck ./...
+	scripts/generate.sh --check
+
+bench: setup build ## microbenchmarks, then the short comparison with the kernel path (root)
+	$(GO) test -run '^$$' -bench . -benchtime 200ms ./engine/... ./vpp/...
+	$(BIN)/millrace bench --plugin $(BIN)/millrace-cni $(BENCHFLAGS)
+
+generate: ## regenerate what is generated
+	scripts/generate.sh
+
+readme: build ## render README's figures from benchmarks/results
+	$(BIN)/millrace bench readme --results benchmarks/results --readme README.md
+
+clean: ## remove what the other targets made
+	rm -rf $(BIN) dist demo-report
