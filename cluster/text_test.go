@@ -1,0 +1,133 @@
+package cluster
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+)
+
+var equalAddrs = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+var equalPrefixes = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
+
+func sample() Snapshot {
+	web := PodKey{"default", "web"}
+	id := AttachmentID{"3fa9", "eth0"}
+	odd := AttachmentID{"c=1", "net 1"}
+	return Snapshot{
+		Revision: 7,
+		Nodes: map[string]Node{"worker-1": {
+			Name:      "worker-1",
+			Labels:    map[string]string{"zone": "a", "empty": ""},
+			Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")},
+			PodCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24")},
+		}},
+		Namespaces: map[string]Namespace{"default": {Name: "default", Labels: map[string]string{"a": "b=c"}}},
+		Pods: map[PodKey]Pod{web: {
+			Key: web, UID: "1f", Node: "worker-1", HostNetwork: true, Phase: corev1.PodRunning,
+			Labels:      map[string]string{"app": "web"},
+			Annotations: map[string]string{"millrace.io/memif": `[{"name": "memif0"}]`},
+			Addresses:   []netip.Addr{netip.MustParseAddr("10.1.0.5")},
+			Ports:       []Port{{"http", 80, corev1.ProtocolTCP}},
+		}},
+		Attachments: map[AttachmentID]Attachment{
+			id: {
+				ID: id, Netns: "/run/netns/a b", Pod: web, PodUID: "1f", Network: "millrace",
+				Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.5"), netip.MustParseAddr("fd01::5")},
+				MTU:       1500, Revision: 7,
+			},
+			odd: {ID: odd, Netns: "/proc/1/ns/net\n", Revision: 3},
+		},
+	}
+}
+
+func TestSnapshotText(t *testing.T) {
+	want := sample()
+	text := want.String()
+	got, err := ParseSnapshot(text)
+	if err != nil {
+		t.Fatalf("parse:\n%s\n%v", text, err)
+	}
+	if diff := cmp.Diff(want, got, equalAddrs, equalPrefixes); diff != "" {
+		t.Errorf("text changed the snapshot (-want +got):\n%s\n%s", diff, text)
+	}
+	if again := got.String(); again != text {
+		t.Errorf("printed again:\n%s\nfirst:\n%s", again, text)
+	}
+	const golden = `revision 7
+node worker-1 address=10.0.0.1 address=fd00::1 podcidr=10.1.0.0/24 label=empty= label=zone=a
+namespace default label=a=b=c
+pod default/web uid=1f node=worker-1 hostnetwork=true phase=Running address=10.1.0.5 port=http:80/TCP label=app=web annotation="millrace.io/memif=[{\"name\": \"memif0\"}]"
+attachment 3fa9/eth0 pod=default/web uid=1f netns="/run/netns/a b" network=millrace address=10.1.0.5 address=fd01::5 mtu=1500 revision=7
+attachment "c=1/net 1" netns="/proc/1/ns/net\n" revision=3
+`
+	if text != golden {
+		t.Errorf("text form is\n%s\nwant\n%s", text, golden)
+	}
+}
+
+func TestAttachmentText(t *testing.T) {
+	for id, a := range sample().Attachments {
+		got, err := ParseAttachment(a.String())
+		if err != nil {
+			t.Errorf("%s: %v", id, err)
+			continue
+		}
+		if diff := cmp.Diff(a, got, equalAddrs); diff != "" {
+			t.Errorf("%s: %s", id, diff)
+		}
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	tests := []struct{ text, want string }{
+		{"pod web", `line 1: parse pod "web"`},
+		{"\n# a comment\nnode a colour=red", "line 3: a: field colour: unknown here"},
+		{"node a podcidr=1.2.3.4", "field podcidr"},
+		{"node a\nnode a", "line 2: a stands twice"},
+		{"service a/b", `no kind of fact is called "service"`},
+		{"attachment abc", "want containerID/ifName"},
+		{"attachment a/b/c", "want containerID/ifName"},
+		{"attachment a/b mtu=-1", "field mtu"},
+		{"attachment a/b mtu=1 mtu=2", "field mtu: unknown here, or given twice"},
+		{"revision x", "invalid syntax"},
+		{"pod a/b port=80/TCP", `parse port "80/TCP"`},
+		{"pod a/b label=x", "field label"},
+		{`node "a`, "unfinished quote"},
+		{"node a b", "3 words"},
+	}
+	for _, tt := range tests {
+		_, err := ParseSnapshot(tt.text)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("ParseSnapshot(%q) = %v, want an error with %q", tt.text, err, tt.want)
+		}
+	}
+}
+
+func TestWithAttachmentsKeepsTheNewest(t *testing.T) {
+	id := AttachmentID{"a", "eth0"}
+	s := sample().WithAttachments(9, []Attachment{{ID: id, Revision: 9}, {ID: id, Revision: 8}})
+	if got := s.Attachments[id].Revision; got != 9 || len(s.Attachments) != 1 || s.Revision != 9 {
+		t.Errorf("revision %d of %d attachments in snapshot %d, want 9 of 1 in 9", got, len(s.Attachments), s.Revision)
+	}
+}
+
+func FuzzParseSnapshot(f *testing.F) {
+	f.Add(sample().String())
+	f.Add(`attachment "\u00ff/eth0" revision=1`)
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := ParseSnapshot(text)
+		if err != nil {
+			return
+		}
+		again, err := ParseSnapshot(s.String())
+		if err != nil {
+			t.Fatalf("cannot read what was printed: %v\n%s", err, s)
+		}
+		if s.String() != again.String() {
+			t.Fatalf("text is not stable:\n%s\n%s", s, again)
+		}
+	})
+}
