@@ -7,7 +7,7 @@ BIN     := bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build demo test check lint bench generate readme clean setup
+.PHONY: help build demo test check lint bench generate readme clean setup reference
 
 help: ## print this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,11 +17,15 @@ build: ## build bin/millrace and bin/millrace-cni
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/millrace ./cmd/millrace
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/millrace-cni ./cmd/millrace-cni
 
+reference: ## build the CNI reference plugins that the kernel's path is wired with
+	cd benchmarks/reference && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(CURDIR)/$(BIN)/reference/ \
+		github.com/containernetworking/plugins/plugins/main/bridge github.com/containernetworking/plugins/plugins/ipam/host-local
+
 setup: ## install the Debian packages that demo and tests need
 	@scripts/setup.sh
 
-demo: setup build ## boot the dataplane, wire pods, measure them (root)
-	$(BIN)/millrace demo --plugin $(BIN)/millrace-cni $(DEMOFLAGS)
+demo: setup build reference ## boot the dataplane, wire pods, measure them (root)
+	$(BIN)/millrace demo $(DEMOFLAGS)
 
 test: setup ## all tests, those that need root included
 	$(GO) vet ./...
@@ -36,9 +40,9 @@ lint: ## static analysis, and: regenerating changes nothing
 	$(TOOL) staticcheck ./...
 	scripts/generate.sh --check
 
-bench: setup build ## microbenchmarks, then the short comparison with the kernel path (root)
+bench: setup build reference ## microbenchmarks, then the short comparison with the kernel path (root)
 	$(GO) test -run '^$$' -bench . -benchtime 200ms ./engine/... ./vpp/...
-	$(BIN)/millrace bench --plugin $(BIN)/millrace-cni $(BENCHFLAGS)
+	$(BIN)/millrace bench $(BENCHFLAGS)
 
 generate: ## regenerate what is generated
 	scripts/generate.sh
