@@ -1,0 +1,272 @@
+package supervise
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// room is the right to run in a runtime directory: a locked file in it.
+type room struct {
+	lock    *os.File
+	dir     string
+	created []string // directories we made, to be removed at the end; parents first
+}
+
+// lockName is in the runtime directory. It holds the owner and what a supervisor that was
+// killed did not get to remove.
+const lockName = "supervisor.lock"
+
+type lockText struct {
+	PID     int      `json:"pid"`
+	Created []string `json:"created,omitempty"`
+}
+
+// enterRoom makes the directories, takes the lock, ends what an earlier supervisor left
+// running and removes its dead sockets. A socket that a stranger serves is an error.
+func enterRoom(ctx context.Context, spec Spec, log *slog.Logger) (_ *room, err error) {
+	r := &room{dir: spec.RuntimeDir}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.close())
+		}
+	}()
+	if err := r.makeDir(spec.RuntimeDir); err != nil {
+		return nil, err
+	}
+	if err := r.take(); err != nil {
+		return nil, err
+	}
+	for _, s := range spec.Sockets {
+		if err := r.makeDir(filepath.Dir(s)); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.write(); err != nil {
+		return nil, err
+	}
+	mark, err := markOf(spec.RuntimeDir)
+	if err != nil {
+		return nil, err
+	}
+	ended, err := endMarked(ctx, mark)
+	if err != nil {
+		return nil, fmt.Errorf("end what an earlier manager left running: %w", err)
+	}
+	for _, pid := range ended {
+		log.Warn("ended a dataplane that an earlier manager left running", "pid", pid)
+	}
+	if err := clearSockets(spec.Sockets); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// makeDir makes a directory and its parents, and remembers which of them are new.
+func (r *room) makeDir(dir string) error {
+	var missing []string
+	for at := dir; ; at = filepath.Dir(at) {
+		if _, err := os.Stat(at); err == nil {
+			break
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		missing = append(missing, at)
+	}
+	for _, at := range slices.Backward(missing) {
+		if err := os.Mkdir(at, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		r.created = append(r.created, at)
+	}
+	return nil
+}
+
+// take locks the lock file. A file that was removed between open and lock does not count.
+func (r *room) take() error {
+	path := filepath.Join(r.dir, lockName)
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+		if err != nil {
+			return err
+		}
+		var old lockText
+		text, err := os.ReadFile(path)
+		if err == nil && len(text) > 0 {
+			err = json.Unmarshal(text, &old)
+		}
+		if lockErr := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); lockErr != nil {
+			f.Close()
+			if errors.Is(lockErr, unix.EWOULDBLOCK) {
+				return fmt.Errorf("another manager (pid %d) runs in %s: stop it, or choose another runtimeDir", old.PID, r.dir)
+			}
+			return fmt.Errorf("lock %s: %w", path, lockErr)
+		}
+		if !sameFile(f, path) {
+			f.Close()
+			continue
+		}
+		r.lock = f
+		// A file torn by a crash tells nothing; what it would have told is only which
+		// empty directories to remove.
+		if err == nil {
+			r.created = append(old.Created, r.created...)
+		}
+		return nil
+	}
+}
+
+func sameFile(f *os.File, path string) bool {
+	a, errA := f.Stat()
+	b, errB := os.Stat(path)
+	return errA == nil && errB == nil && os.SameFile(a, b)
+}
+
+func (r *room) write() error {
+	text, err := json.Marshal(lockText{PID: os.Getpid(), Created: r.created})
+	if err != nil {
+		return err
+	}
+	if err := r.lock.Truncate(0); err != nil {
+		return err
+	}
+	_, err = r.lock.WriteAt(text, 0)
+	return err
+}
+
+// leave removes what the child and we made. Directories stay when a stranger has put
+// something into them.
+func (r *room) leave(spec Spec) error {
+	errs := []error{clearSockets(spec.Sockets), sweepSockets(spec.RuntimeDir)}
+	for _, path := range spec.Strays {
+		errs = append(errs, removeIfThere(path))
+	}
+	for _, f := range spec.Files {
+		errs = append(errs, removeIfThere(f.Path), removeIfThere(f.Path+".new"))
+	}
+	return errors.Join(append(errs, r.close())...)
+}
+
+// close gives the lock back and removes the directories we made, children first.
+func (r *room) close() error {
+	var errs []error
+	if r.lock != nil {
+		errs = append(errs, removeIfThere(r.lock.Name()))
+	}
+	for _, dir := range slices.Backward(r.created) {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
+			errs = append(errs, err)
+		}
+	}
+	if r.lock != nil {
+		errs = append(errs, r.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// clearSockets removes sockets that nobody serves. One that is served, and a file that is
+// no socket, belong to somebody else: errors.
+func clearSockets(paths []string) error {
+	for _, path := range paths {
+		info, err := os.Lstat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if info.Mode().Type() != fs.ModeSocket {
+			return fmt.Errorf("%s is in the way and is not a socket: move it, or choose another path", path)
+		}
+		served, err := servedBy(path)
+		if err != nil {
+			return err
+		}
+		if served != "" {
+			return fmt.Errorf("%s is served by %s: stop it (systemctl stop vpp), or choose another path", path, served)
+		}
+		if err := removeIfThere(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// servedBy connects to find who listens on a socket; "" is nobody.
+func servedBy(path string) (string, error) {
+	for _, network := range []string{"unix", "unixpacket", "unixgram"} {
+		conn, err := net.Dial(network, path)
+		switch {
+		case errors.Is(err, unix.EPROTOTYPE):
+			continue // served with another type of socket
+		case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
+			return "", nil
+		case errors.Is(err, unix.EAGAIN):
+			return "another process that accepts nobody", nil // its queue is full
+		case err != nil:
+			return "", err
+		}
+		peer := peerOf(conn)
+		return peer, conn.Close()
+	}
+	return "another process", nil
+}
+
+func peerOf(conn net.Conn) string {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return "another process"
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return "another process"
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil || credErr != nil || cred.Pid == 0 {
+		return "another process"
+	}
+	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", cred.Pid))
+	if err != nil {
+		return fmt.Sprintf("pid %d", cred.Pid)
+	}
+	return fmt.Sprintf("pid %d (%s)", cred.Pid, strings.TrimSpace(string(comm)))
+}
+
+// sweepSockets removes every dead socket directly in dir: a killed VPP leaves those of
+// its memif interfaces there.
+func sweepSockets(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		if e.Type() != fs.ModeSocket {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		if served, err := servedBy(path); err != nil || served != "" {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, removeIfThere(path))
+	}
+	return errors.Join(errs...)
+}
