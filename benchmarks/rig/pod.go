@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"runtime"
 
 	"github.com/containernetworking/cni/libcni"
@@ -37,16 +38,25 @@ type Wiring struct {
 	node     *Namespace
 	cni      *libcni.CNIConfig
 	list     *libcni.NetworkConfigList
+	dirs     []string
+}
+
+// Plugin is the path of the plugin's binary.
+func (w *Wiring) Plugin() string {
+	return filepath.Join(w.dirs[0], w.list.Plugins[0].Network.Type)
 }
 
 // NewWiring reads a network configuration list; plugins are looked for in dirs, and
 // libcni's result cache goes to cacheDir.
 func NewWiring(l *Launcher, node *Namespace, conf []byte, cacheDir string, dirs ...string) (*Wiring, error) {
+	if len(dirs) == 0 {
+		return nil, errors.New("wire pods: no directory to look for plugins in")
+	}
 	list, err := libcni.NetworkConfFromBytes(conf)
 	if err != nil {
 		return nil, fmt.Errorf("read CNI configuration: %w", err)
 	}
-	return &Wiring{launcher: l, node: node, list: list, cni: libcni.NewCNIConfigWithCacheDir(dirs, cacheDir, nil)}, nil
+	return &Wiring{launcher: l, node: node, list: list, dirs: dirs, cni: libcni.NewCNIConfigWithCacheDir(dirs, cacheDir, nil)}, nil
 }
 
 // Add runs CNI ADD for a pod that has a namespace already.

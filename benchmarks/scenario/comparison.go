@@ -109,7 +109,7 @@ func (r *run) all(ctx context.Context) error {
 func (r *run) weight() int {
 	n := len(r.Subjects)
 	streams := len(streams()) * r.Repetitions * (r.Seconds + 1)
-	return n*(2+1+3+streams+r.Pods/4) + 1
+	return n*(3+3+2+streams+r.Pods/4) + 1
 }
 
 // bringUp starts the subjects and attaches the pods that traffic flows between.
@@ -151,6 +151,9 @@ func (r *run) measure() []step {
 				})
 			}
 		}
+	}
+	for _, b := range r.beds {
+		steps = append(steps, step{name: b.About.Name + ": API calls and plugin start", weight: 2, run: func(ctx context.Context) error { return r.vitals(ctx, b) }})
 	}
 	for _, b := range r.beds {
 		steps = append(steps, step{name: fmt.Sprintf("%s: CNI ADD and DEL of %d pods", b.About.Name, r.Pods), weight: r.Pods / 4,

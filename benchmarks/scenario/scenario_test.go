@@ -46,7 +46,7 @@ func TestIntegrationKernelComparison(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]int{"tcp": 1, "tcp-reverse": 1, "tcp6": 1, "udp-64": 1, "cni-add": 3, "cni-del": 3, "ping": 4} {
+	for name, want := range map[string]int{"tcp": 1, "tcp-reverse": 1, "tcp6": 1, "udp-64": 1, "cni-add": 3, "cni-del": 3, "ping": 4, "plugin-start": 20, "plugin-size": 1} {
 		if m, ok := r.Find(name, "kernel"); !ok || len(m.Samples) != want {
 			t.Errorf("%s has %d samples, want %d", name, len(m.Samples), want)
 		}
