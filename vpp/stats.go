@@ -123,7 +123,7 @@ type InterfaceCounters struct {
 	RX, RxUnicast, RxMulticast, RxBroadcast Count
 	TX, TxUnicast, TxMulticast, TxBroadcast Count
 
-	Drops, Punt, IP4, IP6                uint64
+	Drops, Punt, IP4, IP6                   uint64
 	RxNoBuf, RxMiss, RxError, TxError, MPLS uint64
 }
 
