@@ -1,0 +1,138 @@
+package cni
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/millrace/millrace/cni/cnipb"
+)
+
+// newResult renders the agent's answer as a result of the given specification version.
+func newResult(reply *cnipb.AddReply, dns types.DNS, cniVersion string) (types.Result, error) {
+	result := &types100.Result{CNIVersion: types100.ImplementedSpecVersion, DNS: dns}
+	for _, i := range reply.Interfaces {
+		result.Interfaces = append(result.Interfaces, &types100.Interface{Name: i.Name, Mac: i.Mac, Mtu: int(i.Mtu), Sandbox: i.Sandbox})
+	}
+	for n, ip := range reply.Ips {
+		if int(ip.Interface) >= len(result.Interfaces) {
+			return nil, fmt.Errorf("read agent's answer: address %d names interface %d of %d", n, ip.Interface, len(result.Interfaces))
+		}
+		address, gateway, err := parsePair(ip.Address, ip.Gateway)
+		if err != nil {
+			return nil, fmt.Errorf("read agent's answer: address %d: %w", n, err)
+		}
+		result.IPs = append(result.IPs, &types100.IPConfig{Address: address, Gateway: gateway, Interface: types100.Int(int(ip.Interface))})
+	}
+	for n, r := range reply.Routes {
+		destination, gateway, err := parsePair(r.Destination, r.Gateway)
+		if err != nil {
+			return nil, fmt.Errorf("read agent's answer: route %d: %w", n, err)
+		}
+		result.Routes = append(result.Routes, &types.Route{Dst: destination, GW: gateway, MTU: int(r.Mtu)})
+	}
+	return convert(result, cniVersion)
+}
+
+// convert renders a result in an older version. What 1.1.0 brought is left out of older
+// ones: libcni's types would carry it along.
+func convert(result *types100.Result, cniVersion string) (types.Result, error) {
+	newest, err := version.GreaterThanOrEqualTo(cniVersion, "1.1.0")
+	if err != nil {
+		return nil, fmt.Errorf("convert result: %w", err)
+	}
+	if !newest {
+		for _, i := range result.Interfaces {
+			i.Mtu = 0
+		}
+		for _, r := range result.Routes {
+			r.MTU = 0
+		}
+	}
+	converted, err := result.GetAsVersion(cniVersion)
+	if err != nil {
+		return nil, fmt.Errorf("convert result to version %s: %w", cniVersion, err)
+	}
+	return converted, nil
+}
+
+func parsePair(prefix, gateway string) (net.IPNet, net.IP, error) {
+	p, err := netip.ParsePrefix(prefix)
+	if err != nil {
+		return net.IPNet{}, nil, err
+	}
+	ipnet := net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+	if gateway == "" {
+		return ipnet, nil, nil
+	}
+	g, err := netip.ParseAddr(gateway)
+	if err != nil {
+		return net.IPNet{}, nil, err
+	}
+	return ipnet, g.AsSlice(), nil
+}
+
+// parsePrevResult reads prevResult in the configuration's version. Before 1.0.0 a result
+// need not say its version.
+func parsePrevResult(raw json.RawMessage, cniVersion string) (*types100.Result, error) {
+	all, err := members("prevResult", raw)
+	if err != nil {
+		return nil, err
+	}
+	object := map[string]json.RawMessage{}
+	for _, m := range all {
+		object[m.key] = m.raw
+	}
+	if _, ok := object["cniVersion"]; !ok {
+		if object["cniVersion"], err = json.Marshal(cniVersion); err != nil {
+			return nil, fmt.Errorf("encode version: %w", err)
+		}
+	}
+	data, err := json.Marshal(object)
+	if err != nil {
+		return nil, fmt.Errorf("encode prevResult: %w", err)
+	}
+	result, err := version.NewResult(cniVersion, data)
+	if err != nil {
+		return nil, undecodable("prevResult", "%v", err)
+	}
+	current, err := types100.NewResultFromResult(result)
+	if err != nil {
+		return nil, undecodable("prevResult", "%v", err)
+	}
+	return current, nil
+}
+
+// promised is what a previous result gave the interface: its addresses, without what
+// other plugins of the list may have added elsewhere.
+func promised(result *types100.Result, ifName, netns string) ([]string, error) {
+	at := -1
+	for i, iface := range result.Interfaces {
+		if iface != nil && iface.Name == ifName && iface.Sandbox == netns {
+			at = i
+		}
+	}
+	if at < 0 {
+		return nil, invalid("prevResult.interfaces", "none is %s in %s", ifName, netns)
+	}
+	var addresses []string
+	for i, ip := range result.IPs {
+		if ip == nil || ip.Interface == nil || *ip.Interface != at {
+			continue
+		}
+		a, ok := netip.AddrFromSlice(ip.Address.IP)
+		if !ok {
+			return nil, invalid(fmt.Sprintf("prevResult.ips[%d].address", i), "no address")
+		}
+		addresses = append(addresses, a.Unmap().String())
+	}
+	if len(addresses) == 0 {
+		return nil, invalid("prevResult.ips", "none belongs to %s in %s", ifName, netns)
+	}
+	return addresses, nil
+}
