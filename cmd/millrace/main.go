@@ -28,6 +28,8 @@ type verb struct {
 // verbs stands in the order that help prints.
 func verbs() []verb {
 	return []verb{
+		{"manager", "boot the dataplane (VPP or the engine), watch it, restart it", runManager},
+		{"config", "`config show` prints the NodeConfig with all defaults, `config check` tests one", runConfig},
 		{"demo", "boot the dataplane, wire two pods, measure them beside the kernel's path", runDemo},
 		{"bench", "measure with more repetitions; `bench readme` renders stored results", runBench},
 	}

@@ -47,7 +47,7 @@ type VPP struct {
 	Binary         string    `yaml:"binary" doc:"VPP's program; VPP_BIN and --vpp-bin override it"`
 	Workers        int       `yaml:"workers" doc:"worker threads, each on a CPU of its own; 0: the main thread forwards"`
 	MainHeapSize   Size      `yaml:"mainHeapSize" doc:"routes, ACLs and sessions live here"`
-	BuffersPerNuma int       `yaml:"buffersPerNuma" doc:"packet buffers of 2 KiB per NUMA node; a pod tap holds up to 512 of them"`
+	BuffersPerNuma int       `yaml:"buffersPerNuma" doc:"packet buffers of 2 KiB per NUMA node; 0: 65536 where pods get taps (each holds up to 512), 16384 where they get af_packet"`
 	HugePages      HugePages `yaml:"hugepages" doc:"auto (when enough are free), on or off"`
 	Plugins        []string  `yaml:"plugins" doc:"further plugins to load, for example wireguard"`
 	Extra          []string  `yaml:"extra" doc:"lines added to startup.conf as they stand, in sections of their own"`
@@ -71,12 +71,11 @@ func Default() Config {
 		MTU:        1500,
 		PodCIDRs:   []netip.Prefix{},
 		VPP: VPP{
-			Binary:         "/usr/bin/vpp",
-			MainHeapSize:   1 << 30,
-			BuffersPerNuma: 65536,
-			HugePages:      HugePagesAuto,
-			Plugins:        []string{},
-			Extra:          []string{},
+			Binary:       "/usr/bin/vpp",
+			MainHeapSize: 1 << 30,
+			HugePages:    HugePagesAuto,
+			Plugins:      []string{},
+			Extra:        []string{},
 		},
 	}
 }

@@ -192,7 +192,7 @@ func TestValidate(t *testing.T) {
 		{"negative workers", func(c *Config) { c.VPP.Workers = -1 }, "vpp.workers"},
 		{"engine workers", func(c *Config) { c.Engine.Workers = 257 }, "engine.workers"},
 		{"small heap", func(c *Config) { c.VPP.MainHeapSize = 1 << 20 }, "vpp.mainHeapSize: 1Mi"},
-		{"no buffers", func(c *Config) { c.VPP.BuffersPerNuma = 0 }, "vpp.buffersPerNuma"},
+		{"no buffers", func(c *Config) { c.VPP.BuffersPerNuma = 1000 }, "vpp.buffersPerNuma"},
 		{"host bits", func(c *Config) { c.PodCIDRs = prefixes("10.0.0.1/24") }, "podCIDRs[0]: 10.0.0.1/24 has host bits set: want 10.0.0.0/24"},
 		{"overlap", func(c *Config) { c.PodCIDRs = prefixes("10.0.0.0/16", "fd00::/64", "10.0.3.0/24") }, "podCIDRs[2]: 10.0.3.0/24 overlaps podCIDRs[0] 10.0.0.0/16"},
 		{"multicast", func(c *Config) { c.PodCIDRs = prefixes("ff00::/8") }, "cannot be given to pods"},

@@ -36,7 +36,8 @@ func (c Config) Validate() error {
 	check(c.MTU >= 1280 && c.MTU <= 9216, "mtu: %d is not between 1280 and 9216", c.MTU)
 	check(c.VPP.Workers >= 0 && c.VPP.Workers <= 256, "vpp.workers: %d is not between 0 and 256", c.VPP.Workers)
 	check(c.VPP.MainHeapSize >= 64<<20, "vpp.mainHeapSize: %v is less than VPP starts with (64Mi)", c.VPP.MainHeapSize)
-	check(c.VPP.BuffersPerNuma >= 1024 && c.VPP.BuffersPerNuma <= 1<<24, "vpp.buffersPerNuma: %d is not between 1024 and %d", c.VPP.BuffersPerNuma, 1<<24)
+	check(c.VPP.BuffersPerNuma == 0 || c.VPP.BuffersPerNuma >= 1024 && c.VPP.BuffersPerNuma <= 1<<24,
+		"vpp.buffersPerNuma: %d is neither 0 nor between 1024 and %d", c.VPP.BuffersPerNuma, 1<<24)
 	check(c.Engine.Workers >= 0 && c.Engine.Workers <= 256, "engine.workers: %d is not between 0 and 256", c.Engine.Workers)
 	errs = append(errs, checkCIDRs(c.PodCIDRs)...)
 	if err := errors.Join(errs...); err != nil {

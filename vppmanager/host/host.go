@@ -117,9 +117,11 @@ func (n Node) memory(inv *startup.Inventory) error {
 	if err != nil {
 		return err
 	}
-	if inv.MemoryAvailable, err = kilobytes(fields["MemAvailable"]); err != nil {
+	available, err := kilobytes(fields["MemAvailable"])
+	if err != nil {
 		return fmt.Errorf("read MemAvailable in /proc/meminfo: %w", err)
 	}
+	inv.MemoryAvailable = available
 	size, given := fields["Hugepagesize"]
 	if !given { // a kernel without huge pages
 		return nil

@@ -15,52 +15,71 @@ import (
 // takes every idle NIC of the node.
 var plugins = []string{"acl", "af_packet", "af_xdp", "cnat", "memif", "ping", "tracedump", "urpf", "vxlan"}
 
-// bufferBytes is what one buffer of 2 KiB data takes with its header and head room
-// (vlib/buffer.h), rounded up.
-const bufferBytes = 2496
+// bufferBytes is what VPP lays one buffer of 2 KiB data into (vlib/buffer.c): data, header
+// and head room, as an odd number of cache lines.
+const bufferBytes = 2368
 
-// planPages decides whether packet buffers lie on huge pages, and checks that the memory
+// memoryPlan is how VPP's packet buffers lie in memory.
+type memoryPlan struct {
+	hugePages bool
+	buffers   int // to ask for, per NUMA node
+}
+
+// wantedBuffers is the configured number, or one for this node: the rings of a pod's tap
+// hold buffers for good, those of af_packet are the kernel's.
+func wantedBuffers(inv Inventory, cfg nodeconfig.Config) int {
+	switch {
+	case cfg.VPP.BuffersPerNuma > 0:
+		return cfg.VPP.BuffersPerNuma
+	case inv.VhostNet.usable():
+		return 65536 // 110 pods of 512, and some in flight
+	}
+	return 16384
+}
+
+// planMemory decides whether packet buffers lie on huge pages, and checks that the memory
 // VPP will ask for is there.
-func planPages(p *Plan, inv Inventory, cfg nodeconfig.Config) (huge bool, err error) {
-	buffers := nodeconfig.Size(cfg.VPP.BuffersPerNuma) * bufferBytes
-	need, short := 0, ""
-	if inv.HugePageSize > 0 {
-		perPage := int(inv.HugePageSize / bufferBytes)
-		need = (cfg.VPP.BuffersPerNuma-1)/perPage + 1
-	}
-	for _, n := range inv.NUMA {
-		if n.HugePagesFree < need || need == 0 {
-			short = fmt.Sprintf("%d huge pages of %v are needed on NUMA node %d for vpp.buffersPerNuma %d, %d are free",
-				need, inv.HugePageSize, n.ID, cfg.VPP.BuffersPerNuma, n.HugePagesFree)
-			if need == 0 {
-				short = "the kernel has no huge pages"
-			}
-			break
-		}
-	}
+func planMemory(p *Plan, inv Inventory, cfg nodeconfig.Config) (memoryPlan, error) {
+	m := memoryPlan{buffers: wantedBuffers(inv, cfg)}
+	short := hugePagesShort(inv, m.buffers)
 	switch {
 	case cfg.VPP.HugePages == nodeconfig.HugePagesOn && short != "":
-		return false, fmt.Errorf("vpp.hugepages: %s: set vm.nr_hugepages, or choose auto or off", short)
-	case cfg.VPP.HugePages != nodeconfig.HugePagesOff && short == "":
-		huge = true
-	case short != "":
-		p.Notes = append(p.Notes, "packet buffers lie on small pages, which costs speed: "+short)
-	default:
-		p.Notes = append(p.Notes, "packet buffers lie on small pages, which costs speed: vpp.hugepages is off")
+		return m, fmt.Errorf("vpp.hugepages: %s: set vm.nr_hugepages, or choose auto or off", short)
+	case cfg.VPP.HugePages == nodeconfig.HugePagesOff:
+		short = "vpp.hugepages is off"
 	}
 	total := cfg.VPP.MainHeapSize
-	if !huge {
-		total += buffers * nodeconfig.Size(len(inv.NUMA))
+	if m.hugePages = short == ""; !m.hugePages {
+		p.Notes = append(p.Notes, "packet buffers lie on small pages, which costs speed: "+short)
+		// No buffer may straddle two pages: VPP lays out a page for each asked for, then
+		// keeps those 73 % that do not.
+		m.buffers = m.buffers * 100 / 72
+		total += nodeconfig.Size(m.buffers) * 4096 * nodeconfig.Size(len(inv.NUMA))
 	}
 	if inv.MemoryAvailable < total {
-		return huge, fmt.Errorf("vpp.mainHeapSize: VPP may use %d MiB (heap and buffers), %d MiB are available: lower it, or vpp.buffersPerNuma",
+		return m, fmt.Errorf("vpp.mainHeapSize: VPP may use %d MiB (heap and buffers), %d MiB are available: lower it, or vpp.buffersPerNuma",
 			total>>20, inv.MemoryAvailable>>20)
 	}
-	return huge, nil
+	return m, nil
+}
+
+// hugePagesShort says why the buffers do not fit into the free huge pages; "" when they do.
+func hugePagesShort(inv Inventory, buffers int) string {
+	if inv.HugePageSize < bufferBytes {
+		return "the kernel has no huge pages"
+	}
+	need := (buffers-1)/int(inv.HugePageSize/bufferBytes) + 1
+	for _, n := range inv.NUMA {
+		if n.HugePagesFree < need {
+			return fmt.Sprintf("%d buffers need %d huge pages of %v on NUMA node %d, %d are free",
+				buffers, need, inv.HugePageSize, n.ID, n.HugePagesFree)
+		}
+	}
+	return ""
 }
 
 // startupConf writes VPP's configuration file, one section a group of lines.
-func startupConf(p *Plan, inv Inventory, cfg nodeconfig.Config, hugePages bool) (string, error) {
+func startupConf(p *Plan, inv Inventory, cfg nodeconfig.Config, memory memoryPlan) (string, error) {
 	var b strings.Builder
 	section := func(name string, lines ...string) {
 		fmt.Fprintf(&b, "%s {\n", name)
@@ -80,10 +99,10 @@ func startupConf(p *Plan, inv Inventory, cfg nodeconfig.Config, hugePages bool) 
 	section("statseg", "socket-name "+p.Sockets.Stats, "size 64M")
 	section("memory", "main-heap-size "+vppSize(cfg.VPP.MainHeapSize))
 	page := "default"
-	if hugePages {
+	if memory.hugePages {
 		page = "default-hugepage"
 	}
-	section("buffers", fmt.Sprintf("buffers-per-numa %d", cfg.VPP.BuffersPerNuma), "page-size "+page)
+	section("buffers", fmt.Sprintf("buffers-per-numa %d", memory.buffers), "page-size "+page)
 	if n := cfg.VPP.Workers; n > 0 && n < len(inv.CPUs) {
 		section("cpu", fmt.Sprintf("main-core %d", inv.CPUs[0]), "corelist-workers "+ranges(inv.CPUs[1:n+1]))
 	}

@@ -55,7 +55,7 @@ func (f File) String() string {
 // String prints the facts in one line each.
 func (inv Inventory) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "cpus %s (%s), memory %v available, NET_ADMIN %t\n", ranges(inv.CPUs), inv.CPULevel, inv.MemoryAvailable, inv.NetAdmin)
+	fmt.Fprintf(&b, "cpus %s (%s), memory %d MiB available, NET_ADMIN %t\n", ranges(inv.CPUs), inv.CPULevel, inv.MemoryAvailable>>20, inv.NetAdmin)
 	for _, n := range inv.NUMA {
 		fmt.Fprintf(&b, "numa %d: %d free huge pages of %v\n", n.ID, n.HugePagesFree, inv.HugePageSize)
 	}

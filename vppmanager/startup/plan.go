@@ -135,8 +135,8 @@ func planVPP(p *Plan, inv Inventory, cfg nodeconfig.Config) error {
 	p.Sockets.CLI = path.Join(cfg.RuntimeDir, "cli.sock")
 	conf := path.Join(cfg.RuntimeDir, "startup.conf")
 	p.Command = []string{inv.VPP.Path, "-c", conf}
-	pages, err := planPages(p, inv, cfg)
-	text, confErr := startupConf(p, inv, cfg, pages)
+	memory, err := planMemory(p, inv, cfg)
+	text, confErr := startupConf(p, inv, cfg, memory)
 	p.Files = []Content{{Path: conf, Text: text}}
 	prefix := segmentPrefix(cfg.RuntimeDir)
 	p.Strays = []string{"/dev/shm/" + prefix + "-global_vm", "/dev/shm/" + prefix + "-vpe-api"}

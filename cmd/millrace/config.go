@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"github.com/millrace/millrace/internal/nodeconfig"
+)
+
+// readNodeConfig reads the file that the flag named "config" of set holds. The default
+// file may be missing, one that was asked for may not. The caller lays its flags over the
+// result, then calls settle.
+func readNodeConfig(set *flag.FlagSet) (nodeconfig.Config, error) {
+	path := set.Lookup("config").Value.String()
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && !given(set)["config"] {
+		return nodeconfig.Default(), nil
+	}
+	if err != nil {
+		return nodeconfig.Config{}, fmt.Errorf("read NodeConfig: %w", err)
+	}
+	c, err := nodeconfig.Decode(data)
+	if err != nil {
+		return nodeconfig.Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// settle completes and checks a configuration.
+func settle(c *nodeconfig.Config) error {
+	hostname, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("read host name: %w", err)
+	}
+	c.Complete(hostname)
+	return c.Validate()
+}
+
+// given returns the flags that stood on the command line.
+func given(set *flag.FlagSet) map[string]bool {
+	names := map[string]bool{}
+	set.Visit(func(f *flag.Flag) { names[f.Name] = true })
+	return names
+}
+
+// newLogger logs to the standard error.
+func newLogger(level nodeconfig.LogLevel) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("flag --log-level: %w", err)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l})), nil
+}
+
+func runConfig(_ context.Context, args []string) error {
+	const verbs = "want show (print everything, defaults included) or check"
+	if len(args) == 0 {
+		return errors.New(verbs)
+	}
+	set := flag.NewFlagSet("config "+args[0], flag.ContinueOnError)
+	set.String("config", nodeconfig.Path, "the NodeConfig `file`")
+	if err := set.Parse(args[1:]); err != nil {
+		return err
+	}
+	if args[0] != "show" && args[0] != "check" || set.NArg() > 0 {
+		return fmt.Errorf("%q: %s", args, verbs)
+	}
+	c, err := readNodeConfig(set)
+	if err != nil {
+		return err
+	}
+	if err := settle(&c); err != nil {
+		return err
+	}
+	if args[0] == "check" {
+		return nil
+	}
+	text, err := c.Encode()
+	if err != nil {
+		return err
+	}
+	_, err = os.Stdout.WriteString(text)
+	return err
+}
