@@ -1,0 +1,141 @@
+package dataplane
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/millrace/millrace/internal/textline"
+)
+
+// parseObject reads one line of a State.
+func parseObject(l textline.Line) (Object, error) {
+	if len(l.Words) == 0 {
+		return nil, fmt.Errorf("want a kind of object first")
+	}
+	words := l.Words[1:]
+	want := 2
+	switch l.Words[0] {
+	case "interface", "unnumbered", "up":
+		want = 1
+	}
+	if len(words) != want {
+		return nil, fmt.Errorf("%s: %d words name it, want %d", l.Words[0], len(words), want)
+	}
+	r := textline.Read(l)
+	o, err := readObject(l.Words[0], words, r)
+	if err == nil {
+		err = r.Done()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", l.Words[0], strings.Join(words, " "), err)
+	}
+	return o, nil
+}
+
+func readObject(kind string, words []string, r *textline.Reader) (Object, error) {
+	switch kind {
+	case "table":
+		f, err := parseFamily(words[0])
+		if err != nil {
+			return nil, err
+		}
+		id, err := parseUint[uint32](words[1])
+		return Table{Family: f, ID: id, Label: r.String("label")}, err
+	case "interface":
+		return readInterface(words[0], r)
+	case "address":
+		p, err := netip.ParsePrefix(words[1])
+		return Address{words[0], p}, err
+	case "unnumbered":
+		return Unnumbered{words[0], r.String("lender")}, nil
+	case "neighbor":
+		a, err := netip.ParseAddr(words[1])
+		return Neighbor{words[0], a, textline.One(r, "mac", ParseMAC)}, err
+	case "route":
+		table, err := parseUint[uint32](words[0])
+		if err != nil {
+			return nil, err
+		}
+		p, err := netip.ParsePrefix(words[1])
+		return Route{table, p, textline.All(r, "path", parsePath)}, err
+	case "up":
+		return Up{words[0]}, nil
+	}
+	return nil, fmt.Errorf("no kind of object is called that")
+}
+
+func readInterface(name string, r *textline.Reader) (Object, error) {
+	i := Interface{
+		Name:  name,
+		MTU:   textline.One(r, "mtu", parseUint[uint32]),
+		Table: textline.One(r, "table", parseUint[uint32]),
+		RPF:   textline.One(r, "rpf", parseRPF),
+		Host: HostSide{
+			MTU:       textline.One(r, "host-mtu", parseUint[uint32]),
+			Addresses: textline.All(r, "host-address", netip.ParsePrefix),
+			Routes:    textline.All(r, "host-route", parseHostRoute),
+			Neighbors: textline.All(r, "host-neighbor", parseHostNeighbor),
+		},
+	}
+	switch kind := r.String("device"); kind {
+	case "tun":
+		i.Device = Tun{
+			Netns: r.String("netns"), HostName: r.String("host"),
+			Queues: textline.One(r, "queues", parseUint[uint16]),
+			RxRing: textline.One(r, "rx-ring", parseUint[uint16]), TxRing: textline.One(r, "tx-ring", parseUint[uint16]),
+			Offload: textline.One(r, "offload", parseOffload),
+		}
+	case "veth":
+		i.Device = Veth{
+			Netns: r.String("netns"), HostName: r.String("host"), Outer: r.String("outer"),
+			HostMAC: textline.One(r, "host-mac", ParseMAC), MAC: textline.One(r, "mac", ParseMAC),
+			Offload: textline.One(r, "offload", parseOffload),
+		}
+	case "loopback":
+		i.Device = Loopback{}
+	default:
+		return nil, fmt.Errorf("field device: %q: want tun, veth or loopback", kind)
+	}
+	return i, nil
+}
+
+func parseHostRoute(s string) (r HostRoute, err error) {
+	for i, part := range strings.Split(s, ",") {
+		key, value, _ := strings.Cut(part, "=")
+		switch {
+		case i == 0:
+			r.Dst, err = netip.ParsePrefix(part)
+		case key == "via" && !r.Via.IsValid():
+			r.Via, err = netip.ParseAddr(value)
+		case key == "src" && !r.Source.IsValid():
+			r.Source, err = netip.ParseAddr(value)
+		default:
+			err = fmt.Errorf("want dst[,via=addr][,src=addr]")
+		}
+		if err != nil {
+			return HostRoute{}, fmt.Errorf("parse host route %q: %w", s, err)
+		}
+	}
+	return r, nil
+}
+
+func parseHostNeighbor(s string) (n HostNeighbor, err error) {
+	addr, mac, _ := strings.Cut(s, ",")
+	if n.Addr, err = netip.ParseAddr(addr); err == nil {
+		n.MAC, err = ParseMAC(mac)
+	}
+	if err != nil {
+		return HostNeighbor{}, fmt.Errorf("parse host neighbor %q: %w", s, err)
+	}
+	return n, nil
+}
+
+func parseUint[T uint8 | uint16 | uint32](s string) (T, error) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err == nil && uint64(T(n)) != n {
+		err = fmt.Errorf("%s is too large", s)
+	}
+	return T(n), err
+}

@@ -1,0 +1,205 @@
+package dataplane
+
+import (
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+func addr(s string) netip.Addr     { return netip.MustParseAddr(s) }
+
+func pod(name, address string) []Object {
+	a := addr(address)
+	whole := netip.PrefixFrom(a, a.BitLen())
+	return []Object{
+		Interface{
+			Name: name, MTU: 1500, RPF: RPFStrict,
+			Device: Tun{Netns: "/run/netns/" + name[4:], HostName: "eth0", Queues: 1, RxRing: 256, TxRing: 256, Offload: OffloadGSO},
+			Host: HostSide{
+				MTU: 1500, Addresses: []netip.Prefix{whole},
+				Routes: []HostRoute{{Dst: prefix("0.0.0.0/0"), Via: addr("169.254.1.1")}},
+			},
+		},
+		Unnumbered{name, "loop"},
+		Route{0, whole, []Path{{Interface: name}}},
+		Up{name},
+	}
+}
+
+func node() []Object {
+	return []Object{
+		Interface{Name: "loop", Device: Loopback{}, MTU: 9000},
+		Address{"loop", prefix("10.1.0.1/32")},
+		Up{"loop"},
+	}
+}
+
+func veth() []Object {
+	mac := MAC{2, 0, 0, 0, 0, 1}
+	return []Object{
+		Interface{
+			Name: "pod/v", MTU: 1400, Table: 7,
+			Device: Veth{Netns: "/run/netns/v", HostName: "net1", Outer: "mr123", HostMAC: mac, MAC: MAC{2, 0, 0, 0, 0, 2}},
+			Host: HostSide{
+				Routes:    []HostRoute{{Dst: prefix("fd00::/8"), Source: addr("fd01::9")}, {Dst: prefix("10.0.0.0/8")}},
+				Neighbors: []HostNeighbor{{addr("fe80::1"), MAC{2, 0, 0, 0, 0, 2}}},
+			},
+		},
+		Table{IPv4, 7, "blue"}, Table{IPv6, 7, ""},
+		Neighbor{"pod/v", addr("fd01::9"), mac},
+		Route{7, prefix("fd01::9/128"), []Path{{Interface: "pod/v", Via: addr("fd01::9"), Weight: 3}, {Interface: "pod/a"}}},
+		Route{7, prefix("10.9.0.0/16"), []Path{{End: EndUnreachable}}},
+		Route{0, prefix("10.8.0.0/16"), []Path{{End: EndDrop}}},
+	}
+}
+
+func state(t testing.TB, lists ...[]Object) State {
+	t.Helper()
+	var all []Object
+	for _, l := range lists {
+		all = append(all, l...)
+	}
+	s, err := NewState(all...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// golden compares text with testdata/name.
+func golden(t *testing.T, name, text string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), text); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", path, diff)
+	}
+}
+
+func TestStateText(t *testing.T) {
+	s := state(t, node(), pod("pod/a", "10.1.0.5"), veth())
+	text := s.String()
+	golden(t, "state.golden", text)
+	again, err := ParseState(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !again.Equal(s) || again.String() != text {
+		t.Errorf("read back:\n%s\nprinted:\n%s", again, text)
+	}
+}
+
+func TestOrderWithinAnObjectIsNoDifference(t *testing.T) {
+	a := Route{0, prefix("10.0.0.0/8"), []Path{{Interface: "a"}, {Interface: "b"}}}
+	b := Route{0, prefix("10.0.0.0/8"), []Path{{Interface: "b", Weight: 1}, {Interface: "a"}}}
+	if !same(a, b) {
+		t.Errorf("%s and %s differ", a, b)
+	}
+}
+
+func TestNewStateErrors(t *testing.T) {
+	tun := pod("pod/a", "10.1.0.5")[0].(Interface)
+	change := func(f func(*Interface, *Tun)) Interface {
+		i, d := tun, tun.Device.(Tun)
+		f(&i, &d)
+		if i.Device != nil {
+			i.Device = d
+		}
+		return i
+	}
+	tests := []struct {
+		object Object
+		want   string
+	}{
+		{change(func(i *Interface, _ *Tun) { i.Name = strings.Repeat("x", 55) }), "has 55 bytes"},
+		{change(func(i *Interface, _ *Tun) { i.Name = "a b" }), "only letters"},
+		{change(func(i *Interface, _ *Tun) { i.Device = nil }), "device is missing"},
+		{change(func(i *Interface, _ *Tun) { i.MTU = 67 }), "mtu 67"},
+		{change(func(i *Interface, _ *Tun) { i.MTU = 65536 }), "mtu 65536"},
+		{change(func(i *Interface, _ *Tun) { i.Table = 4 }), "table ip4 4 is not there"},
+		{change(func(_ *Interface, d *Tun) { d.Netns = "netns" }), "want an absolute path"},
+		{change(func(_ *Interface, d *Tun) { d.Netns = "/" + strings.Repeat("x", 63) }), "want at most 63"},
+		{change(func(_ *Interface, d *Tun) { d.HostName = "eth0/1" }), "may not hold"},
+		{change(func(_ *Interface, d *Tun) { d.HostName = "0123456789abcdef" }), "want 1 to 15 bytes"},
+		{change(func(_ *Interface, d *Tun) { d.Queues = 0 }), "queues 0"},
+		{change(func(_ *Interface, d *Tun) { d.RxRing = 100 }), "ring of 100"},
+		{change(func(i *Interface, _ *Tun) { i.Host.Routes = []HostRoute{{Dst: prefix("10.0.0.1/8")}} }), "host bits"},
+		{change(func(i *Interface, _ *Tun) {
+			i.Host.Routes = []HostRoute{{Dst: prefix("::/0"), Via: addr("10.0.0.1")}}
+		}), "mixes families"},
+		{Interface{Name: "l", Device: Loopback{}, MTU: 1500, Host: HostSide{MTU: 1}}, "no host side"},
+		{Interface{Name: "v", Device: Veth{HostName: "a", Outer: "b", HostMAC: MAC{1}, MAC: MAC{2}}, MTU: 1500}, "unicast"},
+		{Table{IPv4, 0, ""}, "table 0"},
+		{Address{"loop", netip.Prefix{}}, "invalid"},
+		{Address{"nowhere", prefix("10.0.0.1/32")}, "interface nowhere is not there"},
+		{Unnumbered{"loop", "loop"}, "borrows from itself"},
+		{Neighbor{"loop", addr("fe80::1%eth0"), MAC{}}, "has a zone"},
+		{Route{0, prefix("10.0.0.1/8"), nil}, "host bits"},
+		{Route{0, prefix("10.0.0.0/8"), nil}, "no path"},
+		{Route{0, prefix("10.0.0.0/8"), []Path{{Interface: "loop", Via: addr("::1")}}}, "another family"},
+		{Route{0, prefix("10.0.0.0/8"), []Path{{End: EndDrop, Weight: 2}}}, "no interface, next hop or weight"},
+		{Route{0, prefix("10.0.0.0/8"), []Path{{Interface: "gone"}}}, "interface gone is not there"},
+		{Up{"gone"}, "interface gone is not there"},
+		{Up{"loop"}, "stands twice"},
+	}
+	for _, tt := range tests {
+		_, err := NewState(append(node(), tt.object)...)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: error %v, want %q", tt.object, err, tt.want)
+		}
+	}
+}
+
+func TestParseStateErrors(t *testing.T) {
+	tests := []struct{ text, want string }{
+		{"tunnel a b", "line 1: tunnel a b: no kind"},
+		{"route 10.0.0.0/8 path=!drop", "1 words name it, want 2"},
+		{"\nroute 0 10.0.0.0/8 path=!nowhere", "line 2"},
+		{"route 0 10.0.0.0/8 path=a*1", "want a weight"},
+		{"route 0 10.0.0.0/8 path=!drop metric=3", "field metric"},
+		{"interface a mtu=1500 device=tap", "want tun, veth or loopback"},
+		{"interface a mtu=1500 device=loopback netns=/x", "field netns"},
+		{"neighbor a 10.0.0.1 mac=02:00", "six groups"},
+		{"table ip5 1", `family "ip5"`},
+		{"up a", "interface a is not there"},
+	}
+	for _, tt := range tests {
+		_, err := ParseState(tt.text)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("ParseState(%q) = %v, want an error with %q", tt.text, err, tt.want)
+		}
+	}
+}
+
+func FuzzParseState(f *testing.F) {
+	f.Add(state(f, node(), pod("pod/a", "10.1.0.5"), veth()).String())
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := ParseState(text)
+		if err != nil {
+			return
+		}
+		again, err := ParseState(s.String())
+		if err != nil {
+			t.Fatalf("cannot read what was printed: %v\n%s", err, s)
+		}
+		if !s.Equal(again) {
+			t.Fatalf("text is not stable:\n%s\n%s", s, again)
+		}
+	})
+}
