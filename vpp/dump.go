@@ -18,27 +18,42 @@ import (
 // same connection; leaving the loop early is fine. Each range sends the request anew.
 func Dump[T any, P message[T]](ctx context.Context, conn *Conn, req api.Message) iter.Seq2[*T, error] {
 	return func(yield func(*T, error) bool) {
-		w, err := conn.await(P(new(T)), &memclnt.ControlPingReply{})
+		for msg, err := range conn.Details(ctx, req, func() api.Message { return P(new(T)) }) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield((*T)(msg.(P)), nil) {
+				return
+			}
+		}
+	}
+}
+
+// Details is Dump for details whose type is not known at compile time; blank makes one.
+func (c *Conn) Details(ctx context.Context, req api.Message, blank func() api.Message) iter.Seq2[api.Message, error] {
+	return func(yield func(api.Message, error) bool) {
+		w, err := c.await(blank(), &memclnt.ControlPingReply{})
 		if err != nil {
 			yield(nil, failed(req, err))
 			return
 		}
-		defer conn.forget(w)
-		if err := conn.send(ctx, w, req, &memclnt.ControlPing{}); err != nil {
+		defer c.forget(w)
+		if err := c.send(ctx, w, req, &memclnt.ControlPing{}); err != nil {
 			yield(nil, failed(req, err))
 			return
 		}
 		for {
-			frame, err := conn.wait(ctx, w)
+			frame, err := c.wait(ctx, w)
 			if err != nil {
 				yield(nil, failed(req, err))
 				return
 			}
-			if frameID(frame) == conn.pingReply {
+			if frameID(frame) == c.pingReply {
 				return
 			}
-			details := new(T)
-			if err := decode(frame, P(details)); err != nil {
+			details := blank()
+			if err := decode(frame, details); err != nil {
 				yield(nil, failed(req, err))
 				return
 			}
