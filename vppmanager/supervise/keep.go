@@ -48,7 +48,7 @@ func (s *Supervisor) keep(ctx context.Context) error {
 		}
 		delay := backoff(s.opt.Timing, failures, s.jitter())
 		s.opt.Log.Error("dataplane ended", "dataplane", s.spec.Name, "how", e.reason,
-			"readyFor", e.readyFor.Round(time.Millisecond), "restartIn", delay.Round(time.Millisecond), "output", e.output)
+			"readyFor", e.readyFor.Round(time.Millisecond), "restartIn", delay.Round(time.Millisecond), "lastLine", lastLine(e.output))
 		s.enter(Waiting, 0)
 		select {
 		case <-ctx.Done():
@@ -60,6 +60,14 @@ func (s *Supervisor) keep(ctx context.Context) error {
 		s.status.Restarts++
 		s.mu.Unlock()
 	}
+}
+
+// lastLine is for the log; the whole output has been passed on as it came.
+func lastLine(output []string) string {
+	if len(output) == 0 {
+		return ""
+	}
+	return output[len(output)-1]
 }
 
 // backoff doubles the pause with each failure in a row, and moves it by up to a quarter

@@ -22,6 +22,7 @@ type room struct {
 	lock    *os.File
 	dir     string
 	created []string // directories we made, to be removed at the end; parents first
+	files   []string // to be removed at the end: ours, and those of a killed predecessor
 }
 
 // lockName is in the runtime directory. It holds the owner and what a supervisor that was
@@ -31,6 +32,7 @@ const lockName = "supervisor.lock"
 type lockText struct {
 	PID     int      `json:"pid"`
 	Created []string `json:"created,omitempty"`
+	Files   []string `json:"files,omitempty"`
 }
 
 // enterRoom makes the directories, takes the lock, ends what an earlier supervisor left
@@ -52,6 +54,10 @@ func enterRoom(ctx context.Context, spec Spec, log *slog.Logger) (_ *room, err e
 		if err := r.makeDir(filepath.Dir(s)); err != nil {
 			return nil, err
 		}
+	}
+	r.files = union(r.files, spec.Strays)
+	for _, f := range spec.Files {
+		r.files = union(r.files, []string{f.Path, f.Path + ".new"})
 	}
 	if err := r.write(); err != nil {
 		return nil, err
@@ -101,11 +107,7 @@ func (r *room) take() error {
 		if err != nil {
 			return err
 		}
-		var old lockText
-		text, err := os.ReadFile(path)
-		if err == nil && len(text) > 0 {
-			err = json.Unmarshal(text, &old)
-		}
+		old := readLock(f)
 		if lockErr := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); lockErr != nil {
 			f.Close()
 			if errors.Is(lockErr, unix.EWOULDBLOCK) {
@@ -118,13 +120,35 @@ func (r *room) take() error {
 			continue
 		}
 		r.lock = f
-		// A file torn by a crash tells nothing; what it would have told is only which
-		// empty directories to remove.
-		if err == nil {
-			r.created = append(old.Created, r.created...)
-		}
+		r.created, r.files = union(old.Created, r.created), old.Files
 		return nil
 	}
+}
+
+// readLock reads what an earlier supervisor noted. Only a file that nobody else could
+// have written is believed, since what it names will be removed. A file torn by a crash
+// tells nothing: then a few files may stay.
+func readLock(f *os.File) lockText {
+	var old, nothing lockText
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 || st.Size > 1<<20 {
+		return nothing
+	}
+	text := make([]byte, st.Size)
+	if _, err := f.ReadAt(text, 0); err != nil || json.Unmarshal(text, &old) != nil {
+		return nothing
+	}
+	return old
+}
+
+// union appends what a does not hold yet.
+func union(a, b []string) []string {
+	for _, v := range b {
+		if !slices.Contains(a, v) {
+			a = append(a, v)
+		}
+	}
+	return a
 }
 
 func sameFile(f *os.File, path string) bool {
@@ -134,7 +158,7 @@ func sameFile(f *os.File, path string) bool {
 }
 
 func (r *room) write() error {
-	text, err := json.Marshal(lockText{PID: os.Getpid(), Created: r.created})
+	text, err := json.Marshal(lockText{PID: os.Getpid(), Created: r.created, Files: r.files})
 	if err != nil {
 		return err
 	}
@@ -149,11 +173,8 @@ func (r *room) write() error {
 // something into them.
 func (r *room) leave(spec Spec) error {
 	errs := []error{clearSockets(spec.Sockets), sweepSockets(spec.RuntimeDir)}
-	for _, path := range spec.Strays {
+	for _, path := range r.files {
 		errs = append(errs, removeIfThere(path))
-	}
-	for _, f := range spec.Files {
-		errs = append(errs, removeIfThere(f.Path), removeIfThere(f.Path+".new"))
 	}
 	return errors.Join(append(errs, r.close())...)
 }
@@ -165,8 +186,9 @@ func (r *room) close() error {
 		errs = append(errs, removeIfThere(r.lock.Name()))
 	}
 	for _, dir := range slices.Backward(r.created) {
-		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
-			errs = append(errs, err)
+		// Rmdir cannot remove a file that took the directory's place.
+		if err := unix.Rmdir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
+			errs = append(errs, fmt.Errorf("remove directory %s: %w", dir, err))
 		}
 	}
 	if r.lock != nil {

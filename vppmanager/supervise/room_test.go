@@ -143,3 +143,33 @@ func TestRuntimeDirIsAFile(t *testing.T) {
 		t.Errorf("error %v", r.err)
 	}
 }
+
+// TestFilesOfAKilledPredecessor: what an earlier run noted is removed also when this run
+// makes other files, but only when nobody else could have written the note.
+func TestFilesOfAKilledPredecessor(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		mode os.FileMode
+		left string
+	}{{"believed", 0o644, ""}, {"writable by others", 0o666, "startup.conf"}} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := shortDir(t)
+			conf, lock := filepath.Join(dir, "startup.conf"), filepath.Join(dir, lockName)
+			for path, text := range map[string]string{conf: "unix { }", lock: fmt.Sprintf(`{"pid":1,"files":[%q]}`, conf)} {
+				if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Chmod(lock, tt.mode); err != nil {
+				t.Fatal(err)
+			}
+			r := runRig(t, dir, "server", nil)
+			r.await(t, Ready)
+			r.cancel()
+			<-r.done
+			if got := strings.Join(listing(dir), " "); r.err != nil || got != tt.left {
+				t.Errorf("error %v, the directory holds %q, want %q", r.err, got, tt.left)
+			}
+		})
+	}
+}

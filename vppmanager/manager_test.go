@@ -1,0 +1,232 @@
+package vppmanager
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/internal/nodeconfig"
+	"github.com/millrace/millrace/vpp/vpptest"
+	"github.com/millrace/millrace/vppmanager/startup"
+	"github.com/millrace/millrace/vppmanager/supervise"
+)
+
+// TestMain turns this binary into a dataplane that answers pings when it is asked to.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "as-dataplane" {
+		term := make(chan os.Signal, 1)
+		signal.Notify(term, syscall.SIGTERM)
+		vpptest.New(process{dir: os.Args[2]})
+		<-term
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// process lets vpptest run outside of a test: its socket lies in dir, trouble ends it.
+type process struct {
+	testing.TB
+	dir string
+}
+
+func (p process) Helper()         {}
+func (p process) Cleanup(func())  {}
+func (p process) TempDir() string { return p.dir }
+func (p process) Errorf(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, format+"\n", args...)
+}
+func (p process) Fatalf(format string, args ...any) {
+	p.Errorf(format, args...)
+	os.Exit(1)
+}
+
+// answering is a plan whose dataplane is this binary.
+func answering(t *testing.T) startup.Plan {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "mgr") // t.TempDir is too long for a socket's path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	run := filepath.Join(dir, "run")
+	return startup.Plan{
+		Dataplane: nodeconfig.UseEngine, RuntimeDir: run, Command: []string{"/proc/self/exe", "as-dataplane", run},
+		Sockets: startup.Sockets{API: filepath.Join(run, "api.sock"), Stats: filepath.Join(run, "stats.sock")},
+	}
+}
+
+// running is one Run in the background.
+type running struct {
+	cancel context.CancelFunc
+	done   chan error
+}
+
+func start(t *testing.T, plan startup.Plan, opt Options) running {
+	t.Helper()
+	opt.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	opt.Output = t.Output()
+	ctx, cancel := context.WithCancel(t.Context())
+	r := running{cancel, make(chan error, 1)}
+	go func() { r.done <- Run(ctx, plan, opt) }()
+	t.Cleanup(cancel)
+	return r
+}
+
+func (r running) stop(t *testing.T) {
+	t.Helper()
+	r.cancel()
+	if err := <-r.done; err != nil {
+		t.Errorf("run: %v", err)
+	}
+}
+
+// systemd is the receiving end of $NOTIFY_SOCKET.
+func systemd(t *testing.T, address string) *net.UnixConn {
+	t.Helper()
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: address, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// awaitMessage reads messages until one contains want.
+func awaitMessage(t *testing.T, conn *net.UnixConn, want string) {
+	t.Helper()
+	if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	var seen []string
+	buf := make([]byte, 4096)
+	for {
+		n, err := conn.Read(buf)
+		if err != nil {
+			t.Fatalf("no message with %q, but %q: %v", want, seen, err)
+		}
+		seen = append(seen, string(buf[:n]))
+		if strings.Contains(string(buf[:n]), want) {
+			return
+		}
+	}
+}
+
+func TestRunTellsSystemd(t *testing.T) {
+	for _, kind := range []string{"path", "abstract"} {
+		t.Run(kind, func(t *testing.T) {
+			plan := answering(t)
+			address := filepath.Join(filepath.Dir(plan.RuntimeDir), "notify")
+			if kind == "abstract" {
+				address = fmt.Sprintf("@millrace-test-%d", os.Getpid())
+			}
+			conn := systemd(t, address)
+			r := start(t, plan, Options{NotifySocket: address})
+			awaitMessage(t, conn, "STATUS=engine dataplane starting")
+			awaitMessage(t, conn, "READY=1\nSTATUS=engine dataplane ready")
+			r.stop(t)
+			awaitMessage(t, conn, "STOPPING=1")
+			if _, err := os.Stat(plan.RuntimeDir); !os.IsNotExist(err) {
+				t.Errorf("the runtime directory is still there: %v", err)
+			}
+		})
+	}
+}
+
+// TestRunWithoutSystemd: a notify socket that nobody serves must not stop the dataplane.
+func TestRunWithoutSystemd(t *testing.T) {
+	plan := answering(t)
+	r := start(t, plan, Options{NotifySocket: "/none/notify", Health: "127.0.0.1:0"})
+	r.stop(t)
+}
+
+func TestReadyz(t *testing.T) {
+	var status atomic.Pointer[supervise.Status]
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- serveHealth(ctx, l, func() supervise.Status { return *status.Load() }) }()
+	for _, tt := range []struct {
+		phase supervise.Phase
+		want  int
+	}{{supervise.Starting, 503}, {supervise.Ready, 200}, {supervise.Waiting, 503}, {supervise.Stopping, 503}} {
+		status.Store(&supervise.Status{Phase: tt.phase})
+		resp, err := http.Get("http://" + l.Addr().String() + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != tt.want || !strings.HasPrefix(string(body), string(tt.phase)) {
+			t.Errorf("%s: %d %q %v", tt.phase, resp.StatusCode, body, err)
+		}
+	}
+	cancel()
+	if err := <-served; err != nil {
+		t.Errorf("serve: %v", err)
+	}
+}
+
+// TestHealthAddressTaken: nothing is started when readiness cannot be told.
+func TestHealthAddressTaken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	plan := answering(t)
+	r := start(t, plan, Options{Health: l.Addr().String()})
+	if err := <-r.done; err == nil || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Stat(plan.RuntimeDir); !os.IsNotExist(err) {
+		t.Errorf("the runtime directory was made: %v", err)
+	}
+}
+
+// TestRunReportsABrokenDataplane: the health server must not keep a failed run alive.
+func TestRunReportsABrokenDataplane(t *testing.T) {
+	plan := answering(t)
+	plan.Command = []string{"/bin/sh", "-c", "echo no such option >&2; exit 7"}
+	r := start(t, plan, Options{Health: "127.0.0.1:0"})
+	err := <-r.done
+	for _, want := range []string{"start engine", "exited with code 7", "| no such option"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v does not say %q", err, want)
+		}
+	}
+}
+
+func TestReadinessText(t *testing.T) {
+	plan := startup.Plan{Dataplane: nodeconfig.UseVPP}
+	got := readiness(plan, supervise.Status{Phase: supervise.Waiting, Restarts: 2, Last: "exited with code 1"})
+	if want := "STATUS=vpp dataplane waiting to restart, 2 restarts, the last one exited with code 1"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestSpecKeepsThePlan(t *testing.T) {
+	spec := specOf(startup.Plan{
+		Dataplane: nodeconfig.UseVPP, Command: []string{"/usr/bin/vpp", "-c", "/r/startup.conf"}, RuntimeDir: "/r",
+		Sockets: startup.Sockets{API: "/r/a", Stats: "/r/s", CLI: "/r/c"}, Strays: []string{"/dev/shm/x"},
+		Files: []startup.Content{{Path: "/r/startup.conf", Text: "unix { }\n"}},
+	})
+	if spec.Name != "vpp" || spec.APISocket != "/r/a" || !slices.Equal(spec.Sockets, []string{"/r/a", "/r/s", "/r/c"}) ||
+		!slices.Equal(spec.Strays, []string{"/dev/shm/x"}) || len(spec.Files) != 1 || spec.Files[0].Text != "unix { }\n" {
+		t.Errorf("spec %+v", spec)
+	}
+}
