@@ -115,3 +115,14 @@ func benchmarkTransmit(b *testing.B, size int) {
 		}
 	}
 }
+
+// BenchmarkReceiveNothing is the price of finding the queue empty: one system call.
+func BenchmarkReceiveNothing(b *testing.B) {
+	p, bufs, _ := echoPort(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := p.Receive(0, bufs); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
