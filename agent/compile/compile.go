@@ -1,0 +1,123 @@
+// Package compile owns the step from facts to wish: a Snapshot of the cluster, a node's
+// name and its options become the State that the node's dataplane should have.
+//
+// It is one pure function. It never asks a machine, keeps nothing between two calls, and
+// leaves a fact it cannot use out of the State with an error beside it.
+package compile
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/millrace/millrace/cluster"
+	"github.com/millrace/millrace/dataplane"
+)
+
+// Device is what interfaces to pods and to the host are made of.
+type Device uint8
+
+const (
+	DeviceTun  Device = iota // the default
+	DeviceVeth               // for machines that cannot make a tun
+)
+
+// Options are what a node's configuration decides.
+type Options struct {
+	MTU      uint32         // of pod interfaces whose attachment has none, and of the host's
+	HostName string         // kernel name of the interface between dataplane and host
+	Device   Device         // probed by who holds a connection
+	Queues   uint16         // receive queues per interface
+	RxRing   uint16         // descriptors per queue
+	TxRing   uint16         //
+	PodCIDRs []netip.Prefix // ranges of this node beside those of its Node object
+}
+
+// Defaults are the options of a node that was told nothing.
+func Defaults() Options {
+	return Options{MTU: 1500, HostName: "millrace0", Queues: 1, RxRing: 256, TxRing: 256}
+}
+
+// Result is the wish and whom it serves.
+type Result struct {
+	State dataplane.State
+	// Owners names the attachment that an object is there for. Objects of the node itself
+	// have none.
+	Owners map[dataplane.Key]cluster.AttachmentID
+	// Problems says why an attachment is not in the State, and what to do.
+	Problems map[cluster.AttachmentID]error
+}
+
+// Compile returns the wish for one node. The error is about the node's own facts or
+// options; what is wrong with an attachment stands in Problems.
+func Compile(s cluster.Snapshot, node string, o Options) (Result, error) {
+	c := compilation{
+		options: o,
+		node:    s.Nodes[node],
+		result: Result{
+			Owners:   map[dataplane.Key]cluster.AttachmentID{},
+			Problems: map[cluster.AttachmentID]error{},
+		},
+		owner: map[netip.Addr]string{},
+	}
+	c.podCIDRs = append(slices.Clone(c.node.PodCIDRs), o.PodCIDRs...)
+	slices.SortFunc(c.podCIDRs, netip.Prefix.Compare)
+	c.podCIDRs = slices.Compact(c.podCIDRs)
+
+	attachments := inOrder(s.Attachments)
+	c.gateway()
+	for _, a := range c.node.Addresses {
+		c.owner[a] = "the node"
+	}
+	var served []cluster.Attachment
+	for _, a := range attachments {
+		if err := c.attach(a, first(attachments, a)); err != nil {
+			c.result.Problems[a.ID] = fmt.Errorf("compile attachment %s: %w", a.ID, err)
+			continue
+		}
+		served = append(served, a)
+	}
+	c.host(served)
+	if c.err != nil {
+		return Result{}, fmt.Errorf("compile node %q: %w", node, c.err)
+	}
+	return c.result, nil
+}
+
+// inOrder sorts by age, so that of two attachments that want the same the older has it.
+func inOrder(m map[cluster.AttachmentID]cluster.Attachment) []cluster.Attachment {
+	list := make([]cluster.Attachment, 0, len(m))
+	for _, a := range m {
+		list = append(list, a)
+	}
+	slices.SortFunc(list, func(a, b cluster.Attachment) int {
+		return cmp.Or(cmp.Compare(a.Revision, b.Revision), a.ID.Compare(b.ID))
+	})
+	return list
+}
+
+// first says whether a is the oldest interface of its container.
+func first(inOrder []cluster.Attachment, a cluster.Attachment) bool {
+	i := slices.IndexFunc(inOrder, func(o cluster.Attachment) bool { return o.ID.ContainerID == a.ID.ContainerID })
+	return inOrder[i].ID == a.ID
+}
+
+type compilation struct {
+	options  Options
+	node     cluster.Node
+	podCIDRs []netip.Prefix
+	owner    map[netip.Addr]string // who has an address, in words
+	result   Result
+	err      error
+}
+
+// put adds objects of the node itself.
+func (c *compilation) put(objects ...dataplane.Object) {
+	for _, o := range objects {
+		if err := dataplane.Check(o); err != nil && c.err == nil {
+			c.err = err
+		}
+		c.result.State.Put(o)
+	}
+}
