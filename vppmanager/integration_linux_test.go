@@ -137,9 +137,33 @@ func (n *node) answers(t *testing.T) {
 	if err != nil || text == "" {
 		t.Errorf("show version: %q, %v", text, err)
 	}
+	if n.dataplane == "vpp" {
+		n.hasBuffers(t, ctx, conn)
+	}
 	if _, err := os.Stat(filepath.Join(n.runtimeDir(), "stats.sock")); err != nil {
 		t.Error(err)
 	}
+}
+
+// hasBuffers: VPP drops those buffers that would straddle small pages; the plan asks for
+// so many that what was configured is there nevertheless.
+func (n *node) hasBuffers(t *testing.T, ctx context.Context, conn *vpp.Conn) {
+	t.Helper()
+	text, err := conn.CLI(ctx, "show buffers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line) // name, index, NUMA node, size, data size, total, ...
+		if len(fields) < 6 || !strings.HasPrefix(line, "default-numa") {
+			continue
+		}
+		if total, err := strconv.Atoi(fields[5]); err != nil || total < 16384 {
+			t.Errorf("VPP has %d buffers, want at least 16384 (%v):\n%s", total, err, text)
+		}
+		return
+	}
+	t.Errorf("no buffer pool in\n%s", text)
 }
 
 // gone waits for the end of a process.

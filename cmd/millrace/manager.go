@@ -16,42 +16,19 @@ import (
 func runManager(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("manager", flag.ContinueOnError)
 	set.String("config", nodeconfig.Path, "the NodeConfig `file`; the flags below override it")
-	dataplane := set.String("dataplane", "", "auto, vpp or engine")
-	vppBin := set.String("vpp-bin", "", "VPP's program (also VPP_BIN)")
-	runtimeDir := set.String("runtime-dir", "", "`directory` for sockets and start files")
-	api := set.String("api-socket", "", "VPP binary API `socket`")
-	stats := set.String("stats-socket", "", "stats segment `socket`")
-	level := set.String("log-level", "", "debug, info, warn or error")
+	set.String("dataplane", "", "auto, vpp or engine")
+	set.String("vpp-bin", "", "VPP's `program` (also VPP_BIN)")
+	set.String("runtime-dir", "", "`directory` for sockets and start files")
+	set.String("api-socket", "", "VPP binary API `socket`")
+	set.String("stats-socket", "", "stats segment `socket`")
+	set.String("log-level", "", "debug, info, warn or error")
 	health := set.String("health", "", "serve GET /readyz on this `address`, for example 127.0.0.1:9091")
 	dryRun := set.Bool("dry-run", false, "print the plan and change nothing")
 	if err := set.Parse(args); err != nil {
 		return err
 	}
-	if set.NArg() > 0 {
-		return fmt.Errorf("argument %q: want flags only", set.Arg(0))
-	}
-	cfg, err := readNodeConfig(set)
+	cfg, err := managerConfig(set)
 	if err != nil {
-		return err
-	}
-	if err := override(&cfg, *dataplane, *level); err != nil {
-		return err
-	}
-	for _, o := range []struct {
-		field *string
-		value string
-	}{
-		{&cfg.VPP.Binary, os.Getenv("VPP_BIN")}, {&cfg.VPP.Binary, *vppBin}, {&cfg.RuntimeDir, *runtimeDir},
-		{&cfg.Sockets.API, *api}, {&cfg.Sockets.Stats, *stats},
-	} {
-		if o.value == "" {
-			continue
-		}
-		if *o.field, err = filepath.Abs(o.value); err != nil {
-			return fmt.Errorf("resolve %s: %w", o.value, err)
-		}
-	}
-	if err := settle(&cfg); err != nil {
 		return err
 	}
 	plan, err := vppmanager.Plan(cfg)
@@ -77,17 +54,35 @@ func runManager(ctx context.Context, args []string) error {
 	})
 }
 
-// override lays the flags that have names as values over the configuration.
-func override(cfg *nodeconfig.Config, dataplane, level string) error {
-	if dataplane != "" {
-		if err := cfg.Dataplane.UnmarshalText([]byte(dataplane)); err != nil {
-			return fmt.Errorf("flag --dataplane: %w", err)
+// managerConfig is the file, then the environment, then the flags.
+func managerConfig(set *flag.FlagSet) (nodeconfig.Config, error) {
+	if set.NArg() > 0 {
+		return nodeconfig.Config{}, fmt.Errorf("argument %q: want flags only", set.Arg(0))
+	}
+	cfg, err := readNodeConfig(set)
+	if err != nil {
+		return cfg, err
+	}
+	if bin := os.Getenv("VPP_BIN"); bin != "" {
+		cfg.VPP.Binary = bin
+	}
+	path := func(into *string) func(string) error {
+		return func(value string) (err error) { *into, err = filepath.Abs(value); return err }
+	}
+	for name, read := range map[string]func(string) error{
+		"dataplane":    func(v string) error { return cfg.Dataplane.UnmarshalText([]byte(v)) },
+		"log-level":    func(v string) error { return cfg.LogLevel.UnmarshalText([]byte(v)) },
+		"vpp-bin":      path(&cfg.VPP.Binary),
+		"runtime-dir":  path(&cfg.RuntimeDir),
+		"api-socket":   path(&cfg.Sockets.API),
+		"stats-socket": path(&cfg.Sockets.Stats),
+	} {
+		if !given(set)[name] {
+			continue
+		}
+		if err := read(set.Lookup(name).Value.String()); err != nil {
+			return cfg, fmt.Errorf("flag --%s: %w", name, err)
 		}
 	}
-	if level != "" {
-		if err := cfg.LogLevel.UnmarshalText([]byte(level)); err != nil {
-			return fmt.Errorf("flag --log-level: %w", err)
-		}
-	}
-	return nil
+	return cfg, settle(&cfg)
 }

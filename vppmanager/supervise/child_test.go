@@ -154,12 +154,7 @@ type rig struct {
 // does not exist yet.
 func newRig(t *testing.T, part string, edit func(*Spec, *Timing), args ...string) *rig {
 	t.Helper()
-	base, err := os.MkdirTemp("", "sv") // t.TempDir is too long for a socket's path
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(base) })
-	return runRig(t, filepath.Join(base, "run", "dp"), part, edit, args...)
+	return runRig(t, filepath.Join(shortDir(t), "run", "dp"), part, edit, args...)
 }
 
 func runRig(t *testing.T, dir, part string, edit func(*Spec, *Timing), args ...string) *rig {
@@ -402,12 +397,7 @@ func childOf(t *testing.T, pid int) int {
 func TestSupervisorKilled(t *testing.T) {
 	for _, part := range []string{"deaf", "wrapper"} {
 		t.Run(part, func(t *testing.T) {
-			base, err := os.MkdirTemp("", "sv")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer os.RemoveAll(base)
-			dir := filepath.Join(base, "run", "dp")
+			dir := filepath.Join(shortDir(t), "run", "dp")
 			cmd := exec.Command("/proc/self/exe", "as", "supervisor", dir, part)
 			cmd.Stderr = t.Output()
 			out, err := cmd.StdoutPipe()
@@ -435,6 +425,40 @@ func TestSupervisorKilled(t *testing.T) {
 			servingGone()
 			r.stop(t)
 		})
+	}
+}
+
+// TestSupervisorKilledAnywhere kills supervisors after each of their first steps, one in
+// the leavings of the other; the last one clears everything.
+func TestSupervisorKilledAnywhere(t *testing.T) {
+	base := shortDir(t)
+	dir := filepath.Join(base, "run", "dp")
+	for i := range 12 {
+		cmd := exec.Command("/proc/self/exe", "as", "supervisor", dir, []string{"wrapper", "server", "deaf"}[i%3])
+		cmd.Stderr = t.Output()
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for lines, step := bufio.NewScanner(out), 0; step < i/3 && lines.Scan(); step++ {
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		cmd.Wait() // says that it was killed
+	}
+	r := runRig(t, dir, "server", nil)
+	r.await(t, Ready)
+	mark, err := markOf(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.stop(t)
+	if left, err := endMarked(t.Context(), mark); err != nil || len(left) > 0 {
+		t.Errorf("processes left: %v (%v)", left, err)
 	}
 }
 
