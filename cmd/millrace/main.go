@@ -17,6 +17,9 @@ import (
 	"text/tabwriter"
 )
 
+// version is set by the linker.
+var version = "dev"
+
 // verb is one subcommand: its name, one line of help and what runs it. args are what
 // stands behind the verb; run parses its own flags from them.
 type verb struct {
@@ -29,6 +32,7 @@ type verb struct {
 func verbs() []verb {
 	return []verb{
 		{"manager", "boot the dataplane (VPP or the engine), watch it, restart it", runManager},
+		{"engine", "run the embedded packet engine, which speaks VPP's binary API", runEngine},
 		{"config", "`config show` prints the NodeConfig with all defaults, `config check` tests one", runConfig},
 		{"demo", "boot the dataplane, wire two pods, measure them beside the kernel's path", runDemo},
 		{"bench", "measure with more repetitions; `bench readme` renders stored results", runBench},

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/internal/nodeconfig"
+)
+
+func runEngine(ctx context.Context, args []string) error {
+	set := flag.NewFlagSet("engine", flag.ContinueOnError)
+	c := engine.Config{Version: version, NotifySocket: os.Getenv("NOTIFY_SOCKET")}
+	set.StringVar(&c.APISocket, "api-socket", "/run/vpp/api.sock", "binary API `socket`")
+	set.StringVar(&c.StatsSocket, "stats-socket", "/run/vpp/stats.sock", "stats segment `socket`")
+	set.IntVar(&c.Workers, "workers", engine.DefaultWorkers, "`threads` that move packets")
+	set.IntVar(&c.MaxInterfaces, "max-interfaces", engine.DefaultMaxInterfaces, "`number` of interfaces at most")
+	set.IntVar(&c.MaxRoutes, "max-routes", engine.DefaultMaxRoutes, "`number` of routes at most")
+	level := set.String("log-level", "info", "debug, info, warn or error")
+	if err := set.Parse(args); err != nil {
+		return err
+	}
+	if set.NArg() > 0 {
+		return fmt.Errorf("argument %q: want flags only", set.Arg(0))
+	}
+	log, err := newLogger(nodeconfig.LogLevel(*level))
+	if err != nil {
+		return err
+	}
+	c.Logger = log
+	for _, path := range []*string{&c.APISocket, &c.StatsSocket} {
+		if *path, err = filepath.Abs(*path); err != nil {
+			return fmt.Errorf("find directory of %s: %w", *path, err)
+		}
+	}
+	// Packets lie outside the Go heap, so that collecting early costs little and keeps
+	// the resident memory near what is in use.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
+	e, err := engine.New(c)
+	if err != nil {
+		return err
+	}
+	return e.Run(ctx, func() {
+		log.Info("engine is ready", "apiSocket", c.APISocket, "statsSocket", c.StatsSocket, "workers", c.Workers)
+	})
+}
