@@ -206,7 +206,7 @@ func TestIntegrationManager(t *testing.T) {
 	dataplanes(t, func(t *testing.T, name string) {
 		n := newNode(t, binary, name)
 		m := n.start(t)
-		awaitMessage(t, m.notices, "READY=1")
+		awaitMessage(t, m.notices, "READY=1\nSTATUS="+name)
 		n.answers(t)
 
 		pid := n.dataplanePID(t)
@@ -215,7 +215,7 @@ func TestIntegrationManager(t *testing.T) {
 		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		awaitMessage(t, m.notices, "READY=1")
+		awaitMessage(t, m.notices, "READY=1\nSTATUS="+name)
 		t.Logf("%s answers again %v after kill -9", name, time.Since(killed).Round(time.Millisecond))
 		ended()
 		n.answers(t)
@@ -233,7 +233,7 @@ func TestIntegrationManager(t *testing.T) {
 		ended()
 
 		m = n.start(t)
-		awaitMessage(t, m.notices, "READY=1")
+		awaitMessage(t, m.notices, "READY=1\nSTATUS="+name)
 		n.answers(t)
 		ended = gone(t, n.dataplanePID(t))
 		m.terminate(t, n)

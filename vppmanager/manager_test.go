@@ -103,7 +103,7 @@ func systemd(t *testing.T, address string) *net.UnixConn {
 	return conn
 }
 
-// awaitMessage reads messages until one contains want.
+// awaitMessage reads messages until one contains want, or says that there will be none.
 func awaitMessage(t *testing.T, conn *net.UnixConn, want string) {
 	t.Helper()
 	if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
@@ -119,6 +119,9 @@ func awaitMessage(t *testing.T, conn *net.UnixConn, want string) {
 		seen = append(seen, string(buf[:n]))
 		if strings.Contains(string(buf[:n]), want) {
 			return
+		}
+		if strings.Contains(string(buf[:n]), "STOPPING=1") {
+			t.Fatalf("stopped without a message with %q, but %q", want, seen)
 		}
 	}
 }

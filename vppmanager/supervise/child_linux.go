@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -45,7 +47,7 @@ func (s *Supervisor) startChild() (process, error) {
 	}
 	lines := &tail{out: s.opt.Output}
 	cmd := exec.Command(s.spec.Command[0], s.spec.Command[1:]...)
-	cmd.Env = append(os.Environ(), mark)
+	cmd.Env = append(childEnviron(os.Environ()), mark)
 	cmd.Dir = s.spec.RuntimeDir
 	cmd.Stdout, cmd.Stderr = lines, lines
 	// A group of its own: Ctrl-C reaches the supervisor only, which then stops in order.
@@ -53,6 +55,16 @@ func (s *Supervisor) startChild() (process, error) {
 	// Something that left the group may still hold the pipe of the output.
 	cmd.WaitDelay = time.Second
 	return run(cmd, lines)
+}
+
+// childEnviron leaves out what systemd says to the supervisor alone: a child that heard it
+// would report its own readiness as ours.
+func childEnviron(env []string) []string {
+	ours := []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", markName}
+	return slices.DeleteFunc(env, func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return slices.Contains(ours, name)
+	})
 }
 
 // run starts cmd and waits for it on a thread of its own: the death signal is tied to

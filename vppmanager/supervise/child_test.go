@@ -241,6 +241,13 @@ func hold(t *testing.T, pid int) (wait func()) {
 	}
 }
 
+func TestChildEnviron(t *testing.T) {
+	got := childEnviron([]string{"PATH=/bin", "NOTIFY_SOCKET=/run/systemd/notify", markName + "=1:2", "LISTEN_FDS=1", "LD_LIBRARY_PATH=/opt"})
+	if want := []string{"PATH=/bin", "LD_LIBRARY_PATH=/opt"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 func TestChildLife(t *testing.T) {
 	r := newRig(t, "polite", nil)
 	s := r.await(t, Ready)
