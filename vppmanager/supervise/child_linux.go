@@ -105,7 +105,7 @@ func (c *child) wait(cmd *exec.Cmd) {
 	if _, isExit := errors.AsType[*exec.ExitError](err); err != nil && !isExit && !errors.Is(err, exec.ErrWaitDelay) {
 		c.note(err)
 	}
-	c.exit = exitOf(cmd.ProcessState, c.lines.last())
+	c.exit = exitOf(cmd.ProcessState, c.lines.end())
 	close(c.done)
 }
 

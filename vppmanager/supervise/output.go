@@ -73,12 +73,16 @@ func (t *tail) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (t *tail) last() []string {
+// end ends the last line, so that what others print begins a new one, and returns the
+// lines that were kept.
+func (t *tail) end() []string {
+	t.mu.Lock()
+	unended := len(t.open) > 0
+	t.mu.Unlock()
+	if unended {
+		t.Write([]byte("\n"))
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	lines := slices.Clone(t.lines)
-	if len(t.open) > 0 {
-		lines = append(lines, string(t.open))
-	}
-	return lines
+	return slices.Clone(t.lines)
 }
