@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 
 	"go.fd.io/govpp/api"
 	"go.fd.io/govpp/codec"
@@ -113,13 +114,14 @@ func (c *session) decode(e *entry, fields []byte, m wireMessage) bool {
 var errCount = errors.New("a count exceeds the message")
 
 // unmarshal contains the panics of generated decoders, which index without checking.
+// They also slice up to the capacity, and behind a short message lies the next one.
 func unmarshal(m wireMessage, fields []byte) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("message is truncated: %v", r)
 		}
 	}()
-	return m.Unmarshal(fields)
+	return m.Unmarshal(slices.Clip(fields))
 }
 
 func (c *session) malformed(e *entry, err error) {
