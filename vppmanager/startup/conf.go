@@ -98,11 +98,14 @@ func startupConf(p *Plan, inv Inventory, cfg nodeconfig.Config, memory memoryPla
 	section("api-segment", "prefix "+segmentPrefix(cfg.RuntimeDir))
 	section("statseg", "socket-name "+p.Sockets.Stats, "size 64M")
 	section("memory", "main-heap-size "+vppSize(cfg.VPP.MainHeapSize))
-	page := "default"
-	if memory.hugePages {
-		page = "default-hugepage"
-	}
-	section("buffers", fmt.Sprintf("buffers-per-numa %d", memory.buffers), "page-size "+page)
+	buffers := []string{fmt.Sprintf("buffers-per-numa %d", memory.buffers)}
+	switch {
+	case !memory.hugePages:
+		buffers = append(buffers, "page-size default")
+	case cfg.VPP.HugePages == nodeconfig.HugePagesOn:
+		buffers = append(buffers, "page-size default-hugepage")
+	} // else VPP tries huge pages, and takes small ones when another program was quicker
+	section("buffers", buffers...)
 	if n := cfg.VPP.Workers; n > 0 && n < len(inv.CPUs) {
 		section("cpu", fmt.Sprintf("main-core %d", inv.CPUs[0]), "corelist-workers "+ranges(inv.CPUs[1:n+1]))
 	}
