@@ -26,4 +26,3 @@ func TestArenaHandsOutEachBufferOnce(t *testing.T) {
 		t.Fatalf("Free = %d", a.Free())
 	}
 }
-
