@@ -1,0 +1,142 @@
+// Package attach owns the server behind CNI: the durable facts of which container has
+// which interface and addresses, and the verbs that add, remove and check them.
+//
+// It wires nothing itself: it stores a fact and waits until the agent's loop has applied
+// it. It never talks to the dataplane, and of a container's network namespace it only reads.
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/millrace/millrace/cluster"
+	"github.com/millrace/millrace/cni"
+)
+
+// Loop is what the server asks of the agent's loop.
+type Loop interface {
+	// WaitApplied returns nil when the dataplane does what the facts up to revision say. Its
+	// error is ctx's, or why the dataplane refuses.
+	WaitApplied(ctx context.Context, revision uint64) error
+	// Ready is nil while the loop has the dataplane and has applied all facts at least once.
+	Ready() error
+}
+
+// PodSide looks into containers' network namespaces.
+type PodSide interface {
+	// Namespace identifies the network namespace at a path; ErrNoNamespace when none is there.
+	Namespace(path string) (NamespaceID, error)
+	// Link reads one interface in the network namespace at a path.
+	Link(path, ifName string) (Link, error)
+}
+
+// ErrNoNamespace says that a path leads to no network namespace: it is gone or never was.
+var ErrNoNamespace = errors.New("no network namespace is there")
+
+// Config is what a Server works with.
+type Config struct {
+	Journal *Journal
+	Loop    Loop
+	// Ranges returns the node's pod ranges as they are now; called on each ADD.
+	Ranges func() []netip.Prefix
+	// HostName names the dataplane's side of an attachment in results; nil: results list
+	// the container's side only.
+	HostName func(cluster.AttachmentID) string
+	// PodSide; nil: this machine's kernel.
+	PodSide PodSide
+	// Metrics; nil: none.
+	Metrics prometheus.Registerer
+}
+
+// Server answers the plugin. Verbs on one container take turns; those on several
+// containers run side by side.
+//
+// An ADD that fails takes back what it stored, and nothing else: the fact leaves the
+// journal at once, its addresses stay held until the loop has applied that. An ADD that is
+// repeated, after a crash or by a runtime that lost the answer, finds the fact and answers
+// the same. A fact whose ADD never answered because the agent was killed stays until a
+// repeated ADD, a DEL or a GC decides about it.
+type Server struct {
+	journal  *Journal
+	loop     Loop
+	ranges   func() []netip.Prefix
+	hostName func(cluster.AttachmentID) string
+	pods     PodSide
+	pool     *pool
+	turns    turns
+	metrics  *metrics
+
+	loaded  uint64      // revision of the facts found at the start
+	started atomic.Bool // the loop has applied those once
+	own     NamespaceID // the agent's own network namespace; no container may have it
+}
+
+// New returns a Server; Serve runs it.
+func New(c Config) (*Server, error) {
+	if c.Journal == nil || c.Loop == nil || c.Ranges == nil {
+		return nil, errors.New("make attach server: it needs a journal, a loop and the node's pod ranges")
+	}
+	if c.PodSide == nil {
+		c.PodSide = Kernel{}
+	}
+	own, err := c.PodSide.Namespace("/proc/self/ns/net")
+	if err != nil {
+		return nil, fmt.Errorf("make attach server: read own network namespace: %w", err)
+	}
+	revision, _ := c.Journal.Facts()
+	s := &Server{
+		journal: c.Journal, loop: c.Loop, ranges: c.Ranges, hostName: c.HostName, pods: c.PodSide,
+		pool: newPool(c.Journal), loaded: revision, own: own,
+	}
+	s.metrics, err = newMetrics(c.Metrics, c.Journal)
+	if err != nil {
+		return nil, fmt.Errorf("make attach server: %w", err)
+	}
+	return s, nil
+}
+
+// wait returns when the loop has applied a revision, and lets go of the addresses that
+// were held until then.
+func (s *Server) wait(ctx context.Context, id cluster.AttachmentID, revision uint64) error {
+	err := s.loop.WaitApplied(ctx, revision)
+	if err == nil {
+		s.pool.applied(revision)
+		return nil
+	}
+	if ctx.Err() != nil {
+		if why := s.loop.Ready(); why != nil {
+			err = why
+		}
+		return cni.Errorf(types.ErrTryAgainLater, "wait until the dataplane has applied %s: %v", id, err)
+	}
+	return cni.Errorf(cni.CodeNotApplied, "wait until the dataplane has applied %s: %v", id, err)
+}
+
+// awaitStart returns when what the journal held at the start is applied: until then the
+// dataplane may still forward to addresses whose attachments are gone from the journal.
+func (s *Server) awaitStart(ctx context.Context, id cluster.AttachmentID) error {
+	if s.started.Load() {
+		return nil
+	}
+	if err := s.wait(ctx, id, s.loaded); err != nil {
+		return err
+	}
+	s.started.Store(true)
+	return nil
+}
+
+// alive says whether an attachment's network namespace is still the one it was made in.
+// What cannot be read counts as alive: only a namespace known to be gone frees its interface.
+func (s *Server) alive(r record) bool {
+	id, err := s.pods.Namespace(r.Netns)
+	if err != nil {
+		return !errors.Is(err, ErrNoNamespace)
+	}
+	return id == r.Namespace
+}
