@@ -80,7 +80,7 @@ func serverOn(t testing.TB, plane *vnet.Plane, counters []vnet.Counters) *Server
 	s, err := New(Config{
 		Plane: plane, Stats: namesOnly{}, Counters: counters, Version: "test", Logger: slog.New(slog.DiscardHandler),
 		Threads: func() []Thread {
-			return []Thread{{Name: "vpp_main", TID: os.Getpid(), CPU: -1}, {Name: "vpp_wk_0", Type: "workers", CPU: 1}, {Name: "vpp_wk_1", Type: "workers", CPU: -1}}
+			return []Thread{{Name: "vpp_main", TID: 4242, CPU: -1}, {Name: "vpp_wk_0", Type: "workers", CPU: 1}, {Name: "vpp_wk_1", Type: "workers", CPU: -1}}
 		},
 	})
 	if err != nil {
