@@ -39,14 +39,14 @@ type Tun struct {
 }
 
 // Veth is a pair of kernel devices, for machines that cannot make a Tun: the inner end is
-// the host side, the outer one is read by the dataplane with a packet socket.
+// the host side, the outer one is read by the dataplane with a packet socket. Large segments
+// and partial checksums cross it.
 type Veth struct {
 	Netns    string // of the inner end: absolute path, at most 200 bytes; empty = the dataplane's own
 	HostName string // name of the inner end, at most 15 bytes
 	Outer    string // name of the outer end, in the dataplane's own namespace, at most 15 bytes
 	HostMAC  MAC    // of the inner end
 	MAC      MAC    // the dataplane's own
-	Offload  Offload
 }
 
 // Loopback has no other end; it lends its addresses.
@@ -196,7 +196,6 @@ func (d Veth) device(l *textline.Line) {
 	l.Add("outer", d.Outer)
 	l.Add("host-mac", d.HostMAC.String())
 	l.Add("mac", d.MAC.String())
-	l.Add("offload", d.Offload.String())
 }
 
 func (Loopback) device(l *textline.Line) { l.Add("device", "loopback") }

@@ -91,7 +91,6 @@ func readInterface(name string, r *textline.Reader) (Object, error) {
 		i.Device = Veth{
 			Netns: r.String("netns"), HostName: r.String("host"), Outer: r.String("outer"),
 			HostMAC: textline.One(r, "host-mac", ParseMAC), MAC: textline.One(r, "mac", ParseMAC),
-			Offload: textline.One(r, "offload", parseOffload),
 		}
 	case "loopback":
 		i.Device = Loopback{}

@@ -126,16 +126,15 @@ type link struct {
 
 // device makes the device of an interface; identity decides its MACs and kernel names.
 func (c *compilation) device(netns, hostName, identity string) (dataplane.Device, link) {
-	offload := dataplane.OffloadGSO
 	if c.options.Device == DeviceTun {
 		return dataplane.Tun{
-			Netns: netns, HostName: hostName, Offload: offload,
+			Netns: netns, HostName: hostName, Offload: dataplane.OffloadGSO,
 			Queues: c.options.Queues, RxRing: c.options.RxRing, TxRing: c.options.TxRing,
 		}, link{}
 	}
 	l := link{ethernet: true, mac: mac("dataplane " + identity), hostMAC: mac("host " + identity)}
 	return dataplane.Veth{
-		Netns: netns, HostName: hostName, Offload: offload, MAC: l.mac, HostMAC: l.hostMAC,
+		Netns: netns, HostName: hostName, MAC: l.mac, HostMAC: l.hostMAC,
 		Outer: "mr" + hex.EncodeToString(hash(identity))[:12],
 	}, l
 }

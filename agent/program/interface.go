@@ -1,0 +1,374 @@
+package program
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"go.fd.io/govpp/api"
+	interfaces "go.fd.io/govpp/binapi/interface"
+	"go.fd.io/govpp/binapi/interface_types"
+	"go.fd.io/govpp/binapi/ip_types"
+	"go.fd.io/govpp/binapi/urpf"
+
+	"github.com/millrace/millrace/dataplane"
+	"github.com/millrace/millrace/vpp"
+)
+
+// observeInterfaces finds interfaces by our mark in their tag, and what made them by the
+// dumps of each driver.
+func (p *Program) observeInterfaces(ctx context.Context, s *dataplane.State) error {
+	p.ports = map[string]port{}
+	details := map[string]*interfaces.SwInterfaceDetails{}
+	all := &interfaces.SwInterfaceDump{SwIfIndex: interface_types.InterfaceIndex(none)}
+	for d, err := range vpp.Dump[interfaces.SwInterfaceDetails](ctx, p.conn, all) {
+		if err != nil {
+			return err
+		}
+		name, ours := strings.CutPrefix(d.Tag, mark)
+		if !ours {
+			continue
+		}
+		if _, twice := p.ports[name]; twice {
+			name = fmt.Sprintf("twice:%d", d.SwIfIndex) // in no wish, so it is deleted
+		}
+		details[name] = d
+		p.ports[name] = port{index: uint32(d.SwIfIndex)}
+	}
+	devices, err := p.observeDevices(ctx, details)
+	if err != nil {
+		return err
+	}
+	rpf, err := p.observeRPF(ctx)
+	if err != nil {
+		return err
+	}
+	tables, err := p.observeBinding(ctx)
+	if err != nil {
+		return err
+	}
+	for name, d := range details {
+		i := dataplane.Interface{Name: name, Device: devices[name], RPF: rpf[p.ports[name].index], Table: tables[name]}
+		if len(d.Mtu) > 0 {
+			i.MTU = d.Mtu[0]
+		}
+		if p.ports[name].host != (hostEnd{}) {
+			if i.Host, err = p.ports[name].host.observe(); errors.Is(err, errNoHost) {
+				i.Device = nil
+			}
+			// What else went wrong leaves an empty host side: repairing it meets the same
+			// error as the error of its own step.
+		}
+		s.Put(i)
+		if d.Flags&interface_types.IF_STATUS_API_FLAG_ADMIN_UP != 0 {
+			s.Put(dataplane.Up{Interface: name})
+		}
+	}
+	return nil
+}
+
+// observeDevices fills in drivers and kernel ends, and returns the devices by name.
+func (p *Program) observeDevices(ctx context.Context, details map[string]*interfaces.SwInterfaceDetails) (map[string]dataplane.Device, error) {
+	names := map[uint32]string{}
+	devices := map[string]dataplane.Device{}
+	for name, d := range details {
+		names[uint32(d.SwIfIndex)] = name
+		if d.InterfaceDevType == "Loopback" {
+			port := p.ports[name]
+			port.driver = driverLoopback
+			p.ports[name] = port
+			devices[name] = dataplane.Loopback{}
+		}
+	}
+	if err := p.observeTaps(ctx, names, devices); err != nil {
+		return nil, err
+	}
+	return devices, p.observeVeths(ctx, names, details, devices)
+}
+
+// observeRPF returns the weaker of both families' input checks, so that one that lacks
+// its check is repaired.
+func (p *Program) observeRPF(ctx context.Context) (map[uint32]dataplane.RPF, error) {
+	seen := map[uint32]int{}
+	modes := map[uint32]dataplane.RPF{}
+	all := &urpf.UrpfInterfaceDump{SwIfIndex: interface_types.InterfaceIndex(none)}
+	for d, err := range vpp.Dump[urpf.UrpfInterfaceDetails](ctx, p.conn, all) {
+		if err != nil {
+			return nil, err
+		}
+		if !d.IsInput {
+			continue
+		}
+		index, mode := uint32(d.SwIfIndex), dataplane.RPF(d.Mode)
+		if seen[index] == 0 || mode < modes[index] {
+			modes[index] = mode
+		}
+		seen[index]++
+	}
+	for index, families := range seen {
+		if families < 2 {
+			delete(modes, index)
+		}
+	}
+	return modes, nil
+}
+
+// observeBinding returns the routing table of each of our interfaces. One whose families
+// lie in two tables gets a number that no wish has.
+func (p *Program) observeBinding(ctx context.Context) (map[string]uint32, error) {
+	b := newBatch(1)
+	var names []string
+	for name, port := range p.ports {
+		names = append(names, name)
+		for _, is6 := range []bool{false, true} {
+			b.add(0, vpp.Exchange{
+				Request: &interfaces.SwInterfaceGetTable{SwIfIndex: interface_types.InterfaceIndex(port.index), IsIPv6: is6},
+				Reply:   &interfaces.SwInterfaceGetTableReply{},
+			}, nil)
+		}
+	}
+	b.run(ctx, p.conn)
+	if b.errs[0] != nil {
+		return nil, b.errs[0]
+	}
+	tables := map[string]uint32{}
+	for i, name := range names {
+		t4 := b.exchanges[2*i].Reply.(*interfaces.SwInterfaceGetTableReply).VrfID
+		t6 := b.exchanges[2*i+1].Reply.(*interfaces.SwInterfaceGetTableReply).VrfID
+		if tables[name] = t4; t4 != t6 {
+			tables[name] = none
+		}
+	}
+	return tables, nil
+}
+
+// createInterfaces makes devices, then sets them up, then the kernel's ends. What cannot
+// be finished is taken down again.
+func (p *Program) createInterfaces(ctx context.Context, steps []dataplane.Step) []error {
+	b := newBatch(len(steps))
+	for i, step := range steps {
+		e, err := p.createExchange(step.Object.(dataplane.Interface))
+		b.add(i, e, err)
+	}
+	b.run(ctx, p.conn)
+	made := make([]bool, len(steps))
+	for n, e := range b.exchanges {
+		i := b.owners[n]
+		o := steps[i].Object.(dataplane.Interface)
+		if port, ok := created(o, e); ok {
+			p.ports[o.Name], made[i], b.errs[i] = port, true, nil
+		}
+	}
+	settings := newBatch(len(steps))
+	for i, step := range steps {
+		if made[i] {
+			p.settings(settings, i, step.Object.(dataplane.Interface), dataplane.Interface{RPF: none8})
+		}
+	}
+	settings.run(ctx, p.conn)
+	for i, step := range steps {
+		o := step.Object.(dataplane.Interface)
+		if !made[i] {
+			b.fail(i, p.abandon(o))
+			continue
+		}
+		if err := errors.Join(settings.errs[i], p.finishHost(o, settings.errs[i])); err != nil {
+			b.errs[i] = errors.Join(err, p.deleteInterfaces(ctx, []dataplane.Step{{Verb: dataplane.Delete, Object: o}})[0])
+		}
+	}
+	return b.errs
+}
+
+// finishHost sets up the kernel's end unless something failed before.
+func (p *Program) finishHost(o dataplane.Interface, before error) error {
+	if end := p.ports[o.Name].host; before == nil && end != (hostEnd{}) {
+		return end.apply(o.Host)
+	}
+	return nil
+}
+
+// createExchange is the message that makes the device. It may prepare the kernel first.
+func (p *Program) createExchange(o dataplane.Interface) (vpp.Exchange, error) {
+	switch d := o.Device.(type) {
+	case dataplane.Tun:
+		return tapExchange(o, d), nil
+	case dataplane.Veth:
+		return p.vethExchange(o, d)
+	case dataplane.Loopback:
+		return vpp.Exchange{Request: &interfaces.CreateLoopback{}, Reply: &interfaces.CreateLoopbackReply{}}, nil
+	}
+	return vpp.Exchange{}, fmt.Errorf("no file of this package knows its device")
+}
+
+// created reads the answer to createExchange.
+func created(o dataplane.Interface, e vpp.Exchange) (port, bool) {
+	switch r := e.Reply.(type) {
+	case *interfaces.CreateLoopbackReply:
+		return port{index: uint32(r.SwIfIndex), driver: driverLoopback}, e.Err == nil
+	default:
+		if d, ok := o.Device.(dataplane.Tun); ok {
+			return createdTap(d, e)
+		}
+		d, _ := o.Device.(dataplane.Veth)
+		return createdVeth(d, e)
+	}
+}
+
+// abandon removes what was prepared in the kernel for a device that did not come to be.
+func (p *Program) abandon(o dataplane.Interface) error {
+	if d, ok := o.Device.(dataplane.Veth); ok {
+		return removeVeth(d.Outer)
+	}
+	return nil
+}
+
+// none8 differs from every RPF: the settings of a new interface are all written.
+const none8 = dataplane.RPF(^uint8(0))
+
+// settings adds the messages that turn was into o; both have the same device and table,
+// unless was is new.
+func (p *Program) settings(b *batch, i int, o, was dataplane.Interface) {
+	index := interface_types.InterfaceIndex(p.ports[o.Name].index)
+	fresh := was.RPF == none8
+	if _, isTun := o.Device.(dataplane.Tun); fresh && !isTun { // a tun brings its tag along
+		b.add(i, vpp.Exchange{
+			Request: &interfaces.SwInterfaceTagAddDel{IsAdd: true, SwIfIndex: index, Tag: mark + o.Name},
+			Reply:   &interfaces.SwInterfaceTagAddDelReply{},
+		}, nil)
+	}
+	if o.MTU != was.MTU {
+		b.add(i, vpp.Exchange{
+			Request: &interfaces.SwInterfaceSetMtu{SwIfIndex: index, Mtu: []uint32{o.MTU, 0, 0, 0}},
+			Reply:   &interfaces.SwInterfaceSetMtuReply{},
+		}, nil)
+	}
+	if fresh && o.Table != 0 {
+		for _, is6 := range []bool{false, true} {
+			b.add(i, vpp.Exchange{
+				Request: &interfaces.SwInterfaceSetTable{SwIfIndex: index, IsIPv6: is6, VrfID: o.Table},
+				Reply:   &interfaces.SwInterfaceSetTableReply{},
+			}, nil)
+		}
+	}
+	if o.RPF == was.RPF {
+		return
+	}
+	// VPP keeps the mode of a deleted interface for the next one of its index, and takes
+	// the same mode for no change without switching the check on: off comes first.
+	addRPF(b, i, index, dataplane.RPFOff)
+	if o.RPF != dataplane.RPFOff {
+		addRPF(b, i, index, o.RPF)
+	}
+}
+
+func addRPF(b *batch, i int, index interface_types.InterfaceIndex, mode dataplane.RPF) {
+	for _, af := range []ip_types.AddressFamily{ip_types.ADDRESS_IP4, ip_types.ADDRESS_IP6} {
+		b.add(i, vpp.Exchange{
+			Request: &urpf.UrpfUpdateV2{IsInput: true, Mode: urpf.UrpfMode(mode), Af: af, SwIfIndex: index, TableID: none},
+			Reply:   &urpf.UrpfUpdateV2Reply{},
+		}, nil)
+	}
+}
+
+// updateInterfaces writes what differs. The kernel's end is always gone over: whatever is
+// missing there is put right.
+func (p *Program) updateInterfaces(ctx context.Context, steps []dataplane.Step) []error {
+	b := newBatch(len(steps))
+	for i, step := range steps {
+		o, was := step.Object.(dataplane.Interface), step.Was.(dataplane.Interface)
+		if _, err := p.index(o.Name); err != nil {
+			b.fail(i, err)
+			continue
+		}
+		p.settings(b, i, o, was)
+	}
+	b.run(ctx, p.conn)
+	for i, step := range steps {
+		b.fail(i, p.finishHost(step.Object.(dataplane.Interface), b.errs[i]))
+	}
+	return b.errs
+}
+
+// deleteInterfaces ends the source check, which would outlive the interface, then the
+// device, then what is left of it in the kernel.
+func (p *Program) deleteInterfaces(ctx context.Context, steps []dataplane.Step) []error {
+	b := newBatch(len(steps))
+	b.asDone = isGone
+	for i, step := range steps {
+		name := step.Object.(dataplane.Interface).Name
+		port, ok := p.ports[name]
+		if !ok {
+			continue
+		}
+		index := interface_types.InterfaceIndex(port.index)
+		addRPF(b, i, index, dataplane.RPFOff)
+		e, err := port.deleteExchange()
+		b.add(i, e, err)
+	}
+	b.run(ctx, p.conn)
+	for i, step := range steps {
+		o := step.Object.(dataplane.Interface)
+		port, ok := p.ports[o.Name]
+		if !ok || b.errs[i] != nil {
+			continue
+		}
+		delete(p.ports, o.Name)
+		b.fail(i, p.removeKernelSide(port))
+	}
+	return b.errs
+}
+
+func (p port) deleteExchange() (vpp.Exchange, error) {
+	index := interface_types.InterfaceIndex(p.index)
+	switch p.driver {
+	case driverTap:
+		return deleteTap(index), nil
+	case driverAFPacket:
+		return deleteAFPacket(p.outer), nil
+	case driverLoopback:
+		return vpp.Exchange{Request: &interfaces.DeleteLoopback{SwIfIndex: index}, Reply: &interfaces.DeleteLoopbackReply{}}, nil
+	}
+	return vpp.Exchange{}, fmt.Errorf("it carries our tag, but nothing we know made it")
+}
+
+// isGone tells the refusals that mean there is no such interface.
+func isGone(err error) bool {
+	return errors.Is(err, api.INVALID_SW_IF_INDEX) || errors.Is(err, api.NO_MATCHING_INTERFACE)
+}
+
+// removeKernelSide removes the kernel devices of a deleted interface that did not go with
+// it, unless another interface of ours has taken them over.
+func (p *Program) removeKernelSide(gone port) error {
+	for _, other := range p.ports {
+		if other.host == gone.host && gone.host != (hostEnd{}) {
+			return nil
+		}
+	}
+	if gone.outer != "" {
+		return removeVeth(gone.outer)
+	}
+	if gone.host != (hostEnd{}) {
+		return gone.host.remove()
+	}
+	return nil
+}
+
+// Forget removes the kernel's end of an interface that the machine lost, by dying, before
+// it could be deleted there.
+func (p *Program) Forget(i dataplane.Interface) error {
+	if _, known := p.ports[i.Name]; known {
+		return nil
+	}
+	lost := port{}
+	switch d := i.Device.(type) {
+	case dataplane.Tun:
+		lost.host = hostEnd{d.Netns, d.HostName}
+	case dataplane.Veth:
+		lost.host, lost.outer = hostEnd{d.Netns, d.HostName}, d.Outer
+	}
+	if err := p.removeKernelSide(lost); err != nil {
+		return fmt.Errorf("forget interface %s: %w", i.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,268 @@
+// Package program owns the step from a dataplane's wish to the machine: it observes what
+// a machine that speaks VPP's binary API has of ours, and carries out plans on it and on
+// the kernel's end of its interfaces.
+//
+// It is the only place that knows sw_if_index, and learns it anew from tags in each life
+// of the machine. It never decides what should be, and never changes or deletes what does
+// not carry our tag or hang on something that does.
+package program
+
+import (
+	"context"
+	"fmt"
+
+	"go.fd.io/govpp/binapi/fib"
+
+	"github.com/millrace/millrace/dataplane"
+	"github.com/millrace/millrace/vpp"
+)
+
+// mark begins the tag of every interface and the name of every table that is ours.
+const mark = "millrace/"
+
+// none is VPP's ~0: no interface, any, all.
+const none = ^uint32(0)
+
+// Program works on one connection, that is on one life of the machine. It is not safe for
+// concurrent use.
+type Program struct {
+	conn   *vpp.Conn
+	owner  string          // marks kernel devices as this agent's
+	source uint8           // FIB source of our routes
+	ports  map[string]port // our interfaces by name; Observe fills it, Apply keeps it
+}
+
+// port is what the machine calls one of our interfaces.
+type port struct {
+	index  uint32
+	driver driver
+	host   hostEnd // of a tun or veth
+	outer  string  // of a veth: the kernel's name of the end that the machine reads
+}
+
+// driver is what made an interface, and has to delete it.
+type driver uint8
+
+const (
+	driverUnknown driver = iota
+	driverTap
+	driverAFPacket
+	driverLoopback
+)
+
+// New prepares a connection: our routes get a FIB source of their own where the machine
+// has such, so that they can be told from everybody else's. owner marks kernel devices; it
+// stays the same over restarts, and another agent on the same kernel has another.
+func New(ctx context.Context, conn *vpp.Conn, owner string) (*Program, error) {
+	p := &Program{conn: conn, owner: owner, ports: map[string]port{}}
+	source, err := findSource(ctx, conn)
+	if err != nil {
+		return nil, fmt.Errorf("find route source: %w", err)
+	}
+	p.source = source
+	return p, nil
+}
+
+const (
+	sourceName = "millrace"
+	// sourceAPI is VPP's FIB_SOURCE_API. A machine without sources of its own is the
+	// embedded engine, which nobody but this agent programs.
+	sourceAPI = 8
+	// sourcePriority comes after interface addresses and before the CLI and other clients.
+	sourcePriority = 0x7f
+)
+
+// findSource returns the number of our FIB source. One made by an earlier life of the
+// agent still holds that one's routes.
+func findSource(ctx context.Context, conn *vpp.Conn) (uint8, error) {
+	if len(conn.Supports(&fib.FibSourceAdd{}, &fib.FibSourceDump{})) > 0 {
+		return sourceAPI, nil
+	}
+	for d, err := range vpp.Dump[fib.FibSourceDetails](ctx, conn, &fib.FibSourceDump{}) {
+		if err != nil {
+			return 0, err
+		}
+		if d.Src.Name == sourceName {
+			return d.Src.ID, nil
+		}
+	}
+	reply, err := vpp.Call[fib.FibSourceAddReply](ctx, conn, &fib.FibSourceAdd{
+		Src: fib.FibSource{Name: sourceName, Priority: sourcePriority},
+	})
+	if err != nil {
+		return 0, err
+	}
+	return reply.ID, nil
+}
+
+// index finds an interface that an object refers to.
+func (p *Program) index(name string) (uint32, error) {
+	if port, ok := p.ports[name]; ok {
+		return port.index, nil
+	}
+	return 0, fmt.Errorf("no interface is called %s", name)
+}
+
+// name finds our name of an interface; one that is not ours gets a name that no wish has.
+func (p *Program) name(index uint32) (name string, ours bool) {
+	for name, port := range p.ports {
+		if port.index == index {
+			return name, true
+		}
+	}
+	return fmt.Sprintf("foreign:%d", index), false
+}
+
+// Apply carries out a plan and tells done what became of each step, in an order that
+// keeps the plan's dependencies. A step whose ground another step failed to lay fails
+// too; all others go on.
+func (p *Program) Apply(ctx context.Context, plan dataplane.Plan, done func(dataplane.Step, error)) {
+	f := failures{broken: map[dataplane.Key]error{}, held: map[dataplane.Key]error{}}
+	for len(plan) > 0 {
+		n := stage(plan)
+		var ready []dataplane.Step
+		for _, step := range plan[:n] {
+			if err := f.blocks(step); err != nil {
+				f.add(step, err)
+				done(step, fmt.Errorf("%s %s: %w", step.Verb, step.Object.Key(), err))
+				continue
+			}
+			ready = append(ready, step)
+		}
+		for i, err := range p.run(ctx, ready) {
+			if err != nil {
+				f.add(ready[i], err)
+				err = fmt.Errorf("%s %s: %w", ready[i].Verb, ready[i].Object.Key(), err)
+			}
+			done(ready[i], err)
+		}
+		plan = plan[n:]
+	}
+}
+
+// stage is how many steps at the plan's front do the same to objects of one kind, and so
+// do not depend on each other.
+func stage(plan dataplane.Plan) int {
+	n := 1
+	for n < len(plan) && plan[n].Verb == plan[0].Verb && plan[n].Object.Key().Kind == plan[0].Object.Key().Kind {
+		n++
+	}
+	return n
+}
+
+// run carries out the steps of one stage and returns an error or nil for each.
+func (p *Program) run(ctx context.Context, steps []dataplane.Step) []error {
+	if len(steps) == 0 {
+		return nil
+	}
+	if _, ok := steps[0].Object.(dataplane.Interface); ok {
+		switch steps[0].Verb {
+		case dataplane.Create:
+			return p.createInterfaces(ctx, steps)
+		case dataplane.Update:
+			return p.updateInterfaces(ctx, steps)
+		default:
+			return p.deleteInterfaces(ctx, steps)
+		}
+	}
+	b := newBatch(len(steps))
+	for i, step := range steps {
+		e, err := p.exchange(step)
+		b.add(i, e, err)
+	}
+	b.run(ctx, p.conn)
+	return b.errs
+}
+
+// exchange is the one message that carries out a step on anything but an interface.
+func (p *Program) exchange(step dataplane.Step) (vpp.Exchange, error) {
+	add := step.Verb != dataplane.Delete
+	switch o := step.Object.(type) {
+	case dataplane.Table:
+		return tableExchange(o, add), nil
+	case dataplane.Address:
+		return p.addressExchange(o, add)
+	case dataplane.Unnumbered:
+		return p.unnumberedExchange(o, add)
+	case dataplane.Neighbor:
+		return p.neighborExchange(o, add)
+	case dataplane.Route:
+		return p.routeExchange(o, add)
+	case dataplane.Up:
+		return p.upExchange(o, add)
+	}
+	return vpp.Exchange{}, fmt.Errorf("no file of this package knows a %s", step.Object.Key().Kind)
+}
+
+// failures are what later steps of a plan cannot build on.
+type failures struct {
+	broken map[dataplane.Key]error // steps that failed
+	held   map[dataplane.Key]error // what stays because something on it could not be deleted
+}
+
+func (f failures) add(step dataplane.Step, err error) {
+	f.broken[step.Object.Key()] = err
+	if step.Verb == dataplane.Delete {
+		for _, k := range dataplane.Requires(step.Object) {
+			f.held[k] = err
+		}
+	}
+}
+
+func (f failures) blocks(step dataplane.Step) error {
+	key := step.Object.Key()
+	if err, ok := f.broken[key]; ok {
+		return fmt.Errorf("an earlier step failed: %w", err)
+	}
+	if step.Verb == dataplane.Delete {
+		if err, ok := f.held[key]; ok {
+			return fmt.Errorf("something on it could not be deleted: %w", err)
+		}
+		return nil
+	}
+	for _, k := range dataplane.Requires(step.Object) {
+		if err, ok := f.broken[k]; ok {
+			return fmt.Errorf("%s is not there: %w", k, err)
+		}
+	}
+	return nil
+}
+
+// batch collects exchanges of several steps and the first error of each step.
+type batch struct {
+	exchanges []vpp.Exchange
+	owners    []int
+	errs      []error
+	asDone    func(error) bool // refusals that are as good as success; nil = none
+}
+
+func newBatch(steps int) *batch { return &batch{errs: make([]error, steps)} }
+
+// add appends an exchange of step i, unless making it failed.
+func (b *batch) add(i int, e vpp.Exchange, err error) {
+	if err != nil {
+		b.fail(i, err)
+		return
+	}
+	b.exchanges = append(b.exchanges, e)
+	b.owners = append(b.owners, i)
+}
+
+func (b *batch) fail(i int, err error) {
+	if b.errs[i] == nil {
+		b.errs[i] = err
+	}
+}
+
+// run sends everything and fills errs.
+func (b *batch) run(ctx context.Context, conn *vpp.Conn) {
+	if len(b.exchanges) == 0 {
+		return
+	}
+	_ = conn.Batch(ctx, b.exchanges) // each exchange without an answer has it as its Err
+	for n, e := range b.exchanges {
+		if e.Err != nil && (b.asDone == nil || !b.asDone(e.Err)) {
+			b.fail(b.owners[n], e.Err)
+		}
+	}
+}

@@ -1,0 +1,107 @@
+package program
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	interfaces "go.fd.io/govpp/binapi/interface"
+	"go.fd.io/govpp/binapi/interface_types"
+	"go.fd.io/govpp/binapi/tapv2"
+
+	"github.com/millrace/millrace/dataplane"
+	"github.com/millrace/millrace/vpp"
+)
+
+// tunFlags: PERSIST keeps the kernel's device, with its addresses and routes, while the
+// machine is away; ATTACH takes it over again. Deleting the interface ends both.
+const tunFlags = tapv2.TAP_API_FLAG_TUN | tapv2.TAP_API_FLAG_PERSIST | tapv2.TAP_API_FLAG_ATTACH
+
+func tapFlags(o dataplane.Offload) tapv2.TapFlags {
+	if o == dataplane.OffloadGSO {
+		return tunFlags | tapv2.TAP_API_FLAG_GSO
+	}
+	return tunFlags
+}
+
+func (p *Program) observeTaps(ctx context.Context, names map[uint32]string, devices map[string]dataplane.Device) error {
+	queues := map[uint32]uint16{}
+	placements := &interfaces.SwInterfaceRxPlacementDump{SwIfIndex: interface_types.InterfaceIndex(none)}
+	for d, err := range vpp.Dump[interfaces.SwInterfaceRxPlacementDetails](ctx, p.conn, placements) {
+		if err != nil {
+			return err
+		}
+		queues[uint32(d.SwIfIndex)]++
+	}
+	for d, err := range vpp.Dump[tapv2.SwInterfaceTapV2Details](ctx, p.conn, &tapv2.SwInterfaceTapV2Dump{SwIfIndex: interface_types.InterfaceIndex(none)}) {
+		if err != nil {
+			return err
+		}
+		name, ours := names[d.SwIfIndex]
+		if !ours {
+			continue
+		}
+		port := p.ports[name]
+		port.driver, port.host = driverTap, hostEnd{d.HostNamespace, d.HostIfName}
+		p.ports[name] = port
+		tun := dataplane.Tun{
+			Netns: d.HostNamespace, HostName: d.HostIfName, Queues: queues[d.SwIfIndex],
+			RxRing: d.RxRingSz, TxRing: d.TxRingSz,
+		}
+		switch d.TapFlags {
+		case tapFlags(dataplane.OffloadGSO):
+			tun.Offload = dataplane.OffloadGSO
+		case tunFlags:
+		default:
+			continue // not as we make them: to be made anew
+		}
+		devices[name] = tun
+	}
+	return nil
+}
+
+func tapExchange(o dataplane.Interface, d dataplane.Tun) vpp.Exchange {
+	req := &tapv2.TapCreateV3{
+		ID: none, UseRandomMac: true, Tag: mark + o.Name, TapFlags: tapFlags(d.Offload),
+		NumRxQueues: d.Queues, NumTxQueues: d.Queues, RxRingSz: d.RxRing, TxRingSz: d.TxRing,
+		HostIfNameSet: true, HostIfName: d.HostName,
+		HostNamespaceSet: d.Netns != "", HostNamespace: d.Netns,
+		HostMtuSet: o.Host.MTU != 0, HostMtuSize: o.Host.MTU,
+	}
+	return vpp.Exchange{Request: req, Reply: &tapv2.TapCreateV3Reply{}}
+}
+
+func createdTap(d dataplane.Tun, e vpp.Exchange) (port, bool) {
+	r, ok := e.Reply.(*tapv2.TapCreateV3Reply)
+	if !ok || e.Err != nil {
+		return port{}, false
+	}
+	return port{index: uint32(r.SwIfIndex), driver: driverTap, host: hostEnd{d.Netns, d.HostName}}, true
+}
+
+func deleteTap(index interface_types.InterfaceIndex) vpp.Exchange {
+	return vpp.Exchange{Request: &tapv2.TapDeleteV2{SwIfIndex: index}, Reply: &tapv2.TapDeleteV2Reply{}}
+}
+
+// CanTun says whether the machine can make tuns here, by making one: VPP needs
+// /dev/vhost-net for it, the embedded engine does not.
+func (p *Program) CanTun(ctx context.Context) (bool, error) {
+	for _, port := range p.ports {
+		if port.driver == driverTap {
+			return true, nil
+		}
+	}
+	reply, err := vpp.Call[tapv2.TapCreateV3Reply](ctx, p.conn, &tapv2.TapCreateV3{
+		ID: none, UseRandomMac: true, NumRxQueues: 1, NumTxQueues: 1, RxRingSz: 64, TxRingSz: 64,
+		TapFlags: tapv2.TAP_API_FLAG_TUN, HostIfNameSet: true, HostIfName: fmt.Sprintf("mrtry%d", os.Getpid()),
+	})
+	switch {
+	case err == nil:
+		_, err = vpp.Call[tapv2.TapDeleteV2Reply](ctx, p.conn, &tapv2.TapDeleteV2{SwIfIndex: reply.SwIfIndex})
+		return true, err
+	case vpp.Retval(err) != 0, errors.Is(err, vpp.ErrUnsupported):
+		return false, nil
+	}
+	return false, fmt.Errorf("probe for tun: %w", err)
+}
