@@ -1,0 +1,115 @@
+package program
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/internal/netnstest"
+	"github.com/millrace/millrace/vpp"
+)
+
+// inside tells the child process that it lies in a network namespace of its own.
+const inside = "MILLRACE_TEST_NETNS"
+
+// TestMain runs the tests of root in a network namespace of their own: this package works
+// on the devices of the namespace it runs in.
+func TestMain(m *testing.M) {
+	if os.Geteuid() != 0 || os.Getenv(inside) != "" {
+		os.Exit(m.Run())
+	}
+	child := exec.Command(os.Args[0], os.Args[1:]...)
+	child.Env = append(os.Environ(), inside+"=1")
+	child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
+	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	err := child.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		os.Exit(exit.ExitCode())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "run tests in a network namespace of their own:", err)
+		os.Exit(1)
+	}
+}
+
+// machine is a dataplane that a test may kill.
+type machine struct {
+	name   string
+	socket string
+	start  func(t *testing.T) (stop func())
+}
+
+// machines are the real VPP that VPP_BIN names, if any, and the embedded engine.
+func machines(t *testing.T) []machine {
+	netnstest.NeedTun(t)
+	dir := t.TempDir()
+	var list []machine
+	if bin := os.Getenv("VPP_BIN"); bin != "" {
+		list = append(list, machine{"vpp", filepath.Join(dir, "vpp.sock"), func(t *testing.T) func() { return startVPP(t, bin, dir) }})
+	}
+	return list
+}
+
+func startVPP(t *testing.T, bin, dir string) (stop func()) {
+	t.Helper()
+	conf := filepath.Join(dir, "startup.conf")
+	text := fmt.Sprintf(`unix { nodaemon log %[1]s/vpp.log runtime-dir %[1]s gid root cli-listen %[1]s/cli.sock }
+api-segment { prefix mrp%[2]d gid root }
+socksvr { socket-name %[1]s/vpp.sock }
+statseg { socket-name %[1]s/stats.sock size 16m page-size 4k }
+memory { main-heap-size 192M main-heap-page-size 4k }
+buffers { page-size 4k buffers-per-numa 8192 }
+plugins {
+  plugin default { disable }
+  plugin af_packet_plugin.so { enable }
+  plugin urpf_plugin.so { enable }
+  plugin ping_plugin.so { enable }
+}
+`, dir, os.Getpid())
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(bin, "-c", conf)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := false
+	return func() {
+		if !done {
+			done = true
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+	}
+}
+
+// connect waits until the machine answers.
+func (m machine) connect(t *testing.T) *vpp.Conn {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var last error
+	for _, err := range vpp.Connections(ctx, vpp.Config{Socket: m.socket}) {
+		if err != nil {
+			last = err
+			continue
+		}
+		// The iterator would close its connection; this one outlives it.
+		conn, err := vpp.Dial(ctx, vpp.Config{Socket: m.socket})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(conn.Close)
+		return conn
+	}
+	t.Fatalf("connect to %s: %v", m.name, last)
+	return nil
+}
