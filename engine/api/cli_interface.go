@@ -187,13 +187,18 @@ func (s *Server) showAddresses(args []string) (string, error) {
 			for _, a := range addrs {
 				fmt.Fprintf(&out, "  L3 %v", a)
 				if table != 0 {
-					fmt.Fprintf(&out, " %s table-id %d", name, table)
+					fmt.Fprintf(&out, " %s table-id %d fib-idx %d", name, table, s.fibIndex(table, f))
 				}
 				out.WriteByte('\n')
 			}
 		}
 	}
 	return out.String(), nil
+}
+
+// fibIndex is the position of a table in the dump.
+func (s *Server) fibIndex(table uint32, f vnet.Family) int {
+	return slices.IndexFunc(s.plane.Tables(f), func(t vnet.Table) bool { return t.ID == table })
 }
 
 func (s *Server) showTags(args []string) (string, error) {
@@ -281,10 +286,7 @@ func (s *Server) showHardware(args []string) (string, error) {
 }
 
 func (s *Server) setInterfaceState(args []string) (string, error) {
-	if len(args) == 0 {
-		return "", unknownInput(args)
-	}
-	i, err := s.interfaceNamed(args[0])
+	i, err := s.interfaceNamed(strings.Join(args[:min(1, len(args))], ""))
 	if err != nil {
 		return "", cliError(fmt.Sprintf("unknown interface `%s'", strings.Join(args, " ")))
 	}

@@ -126,7 +126,7 @@ func (s *Server) writeRoute(out *strings.Builder, r vnet.Route, names map[uint32
 	fmt.Fprintf(out, "  [@0]: dpo-load-balance: [proto:ip%d index:%d buckets:%d to:[%d:%d]]\n",
 		f, r.StatsIndex, len(r.Paths), packets, bytes)
 	for n, p := range r.Paths {
-		fmt.Fprintf(out, "    [%d] %s", n, pathText(p, f, names))
+		fmt.Fprintf(out, "    [%d] %s", n, pathText(p, r.Prefix, names))
 		if p.Weight > 1 {
 			fmt.Fprintf(out, " weight %d", p.Weight)
 		}
@@ -137,31 +137,31 @@ func (s *Server) writeRoute(out *strings.Builder, r vnet.Route, names map[uint32
 	}
 }
 
-func pathText(p vnet.Path, f vnet.Family, names map[uint32]string) string {
-	name := names[p.Interface]
+func pathText(p vnet.Path, to netip.Prefix, names map[uint32]string) string {
+	f, name := familyOfAddr(to.Addr()), names[p.Interface]
 	switch p.Type {
 	case vnet.PathDrop:
 		return fmt.Sprintf("dpo-drop ip%d", f)
 	case vnet.PathUnreachable:
-		return "dpo-icmp unreachable"
+		return fmt.Sprintf("dpo-icmp unreachable ip%d", f)
 	case vnet.PathProhibit:
-		return "dpo-icmp prohibited"
+		return fmt.Sprintf("dpo-icmp prohibited ip%d", f)
 	case vnet.PathLocal:
-		return strings.TrimSuffix("dpo-receive: "+name, ": ")
+		return strings.TrimSuffix(fmt.Sprintf("dpo-receive: %v on %s", to.Addr(), name), " on ")
 	case vnet.PathDVR:
-		return "dvr " + name
+		return fmt.Sprintf("dvr-%s-dpo-l3", name)
 	case vnet.PathIfRx:
-		return "interface-rx " + name
+		return "interface-rx-dpo: " + name
 	}
 	switch {
 	case p.NextHop.IsValid() && p.Interface != vnet.NoIndex:
-		return fmt.Sprintf("via %v %s", p.NextHop, name)
+		return fmt.Sprintf("ipv%d via %v %s", familyOfAddr(p.NextHop), p.NextHop, name)
 	case p.NextHop.IsValid():
 		return fmt.Sprintf("via %v in table %d", p.NextHop, p.Table)
 	case p.Interface != vnet.NoIndex:
-		return "attached " + name
+		return fmt.Sprintf("ipv%d-glean: %s", f, name)
 	default:
-		return fmt.Sprintf("lookup in table %d", p.Table)
+		return fmt.Sprintf("dst-address,unicast lookup in table %d", p.Table)
 	}
 }
 
@@ -196,7 +196,7 @@ func (s *Server) listNeighbors(args []string, fs ...vnet.Family) (string, error)
 				flags += "N"
 			}
 			mac := fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", n.MAC[0], n.MAC[1], n.MAC[2], n.MAC[3], n.MAC[4], n.MAC[5])
-			fmt.Fprintf(&out, "%s%s%s%s%s\n", center(fmt.Sprintf("%.4f", n.Age), 12), center(n.Addr.String(), 40),
+			fmt.Fprintf(&out, "%s%s%s%s%s\n", center(strings.TrimPrefix(fmt.Sprintf("%.4f", n.Age), "0"), 12), center(n.Addr.String(), 40),
 				center(flags, 6), center(mac, 20), names[n.Interface])
 		}
 	}
@@ -211,11 +211,11 @@ func (s *Server) showNeighborConfig([]string) (string, error) {
 	var out strings.Builder
 	for _, f := range families() {
 		c := s.plane.NeighborConfig(f)
-		recycle := "no"
+		recycle := 0
 		if c.Recycle {
-			recycle = "yes"
+			recycle = 1
 		}
-		fmt.Fprintf(&out, "ip%d:\n  limit:%d, age:%d, recycle:%s\n", f, c.MaxNumber, c.MaxAge, recycle)
+		fmt.Fprintf(&out, "ip%d:\n  limit:%d, age:%d, recycle:%d\n", f, c.MaxNumber, c.MaxAge, recycle)
 	}
 	return out.String(), nil
 }

@@ -9,7 +9,6 @@ import (
 	"go.fd.io/govpp/binapi/interface"
 	"go.fd.io/govpp/binapi/interface_types"
 
-	"github.com/millrace/millrace/engine/port"
 	"github.com/millrace/millrace/engine/vnet"
 )
 
@@ -85,8 +84,18 @@ func (s *Server) swInterfaceSetMtu(_ *session, q *interfaces.SwInterfaceSetMtu, 
 	return s.plane.SetMTU(uint32(q.SwIfIndex), [4]uint32(q.Mtu))
 }
 
+// hwInterfaceSetMtu: only Ethernet devices have one, and loopbacks do not let it be set.
 func (s *Server) hwInterfaceSetMtu(_ *session, q *interfaces.HwInterfaceSetMtu, _ *interfaces.HwInterfaceSetMtuReply) error {
-	return s.plane.SetLinkMTU(uint32(q.SwIfIndex), q.Mtu)
+	i, err := s.plane.Interface(uint32(q.SwIfIndex))
+	switch {
+	case err != nil:
+		return err
+	case i.HardwareAddr == nil:
+		return api.FEATURE_DISABLED
+	case i.DeviceType == deviceLoopback:
+		return api.UNSUPPORTED
+	}
+	return s.plane.SetLinkMTU(i.Index, q.Mtu)
 }
 
 func (s *Server) swInterfaceSetTable(_ *session, q *interfaces.SwInterfaceSetTable, _ *interfaces.SwInterfaceSetTableReply) error {
@@ -184,13 +193,16 @@ func (s *Server) swInterfaceRxPlacementDump(_ *session, q *interfaces.SwInterfac
 	}
 }
 
+// swInterfaceSetPromisc: only Ethernet devices have it; VPP's loopbacks refuse it.
 func (s *Server) swInterfaceSetPromisc(_ *session, q *interfaces.SwInterfaceSetPromisc, _ *interfaces.SwInterfaceSetPromiscReply) error {
 	i, err := s.plane.Interface(uint32(q.SwIfIndex))
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if i.Link != port.Ethernet {
+	case i.HardwareAddr == nil:
 		return api.INVALID_VALUE
+	case i.DeviceType == deviceLoopback:
+		return api.UNSPECIFIED
 	}
 	return s.plane.SetPromisc(i.Index, q.PromiscOn)
 }

@@ -185,11 +185,9 @@ func tapError(err error) error {
 	switch t.Kind {
 	case tap.BadConfig:
 		code = api.INVALID_VALUE
-	case tap.NoHostName:
-		code = api.NO_MATCHING_INTERFACE
 	case tap.NoNamespace, tap.NoDriver:
 		code = api.SYSCALL_ERROR_2
-	case tap.NoDevice:
+	case tap.NoHostName, tap.NoDevice:
 		code = api.SYSCALL_ERROR_3
 	case tap.HostSetup:
 		code = api.NETLINK_ERROR
