@@ -128,7 +128,7 @@ func (s *Server) takeBack(r record) error {
 func (s *Server) reply(r record, link Link) *cnipb.AddReply {
 	reply := &cnipb.AddReply{}
 	if s.hostName != nil {
-		reply.Interfaces = append(reply.Interfaces, &cnipb.Interface{Name: s.hostName(r.ID), Mtu: link.MTU})
+		reply.Interfaces = append(reply.Interfaces, &cnipb.Interface{Name: s.hostName(r.Attachment), Mtu: link.MTU})
 	}
 	at := uint32(len(reply.Interfaces))
 	reply.Interfaces = append(reply.Interfaces, &cnipb.Interface{Name: r.ID.IfName, Mac: link.MAC, Mtu: link.MTU, Sandbox: r.Netns})

@@ -47,7 +47,7 @@ type Config struct {
 	Ranges func() []netip.Prefix
 	// HostName names the dataplane's side of an attachment in results; nil: results list
 	// the container's side only.
-	HostName func(cluster.AttachmentID) string
+	HostName func(cluster.Attachment) string
 	// PodSide; nil: this machine's kernel.
 	PodSide PodSide
 	// Metrics; nil: none.
@@ -66,7 +66,7 @@ type Server struct {
 	journal  *Journal
 	loop     Loop
 	ranges   func() []netip.Prefix
-	hostName func(cluster.AttachmentID) string
+	hostName func(cluster.Attachment) string
 	pods     PodSide
 	pool     *pool
 	turns    turns

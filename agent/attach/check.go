@@ -48,7 +48,8 @@ func (s *Server) compare(have record, promised []netip.Addr) error {
 		return cni.Errorf(cni.CodeDiffers, "check %s: %v", have.ID, err)
 	}
 	why := link.lacks(have.Addresses)
-	if why == "" {
+	// Only a container's first interface carries its default routes.
+	if why == "" && s.journal.alone(have.ID) {
 		why = link.lacksRoutes(have.Addresses)
 	}
 	if why != "" {

@@ -5,15 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
-
-// unfinishedPrefix begins the names of files that are being written.
-const unfinishedPrefix = ".new-"
 
 // directory is the journal's directory on a real disk, locked for one process. The kernel
 // lets go of the lock when the process ends, however it ends.
@@ -21,7 +16,6 @@ type directory struct {
 	fs.FS
 	root   *os.Root
 	handle *os.File
-	serial atomic.Uint64
 }
 
 func openDirectory(path string) (*directory, error) {
@@ -50,45 +44,19 @@ func openDirectory(path string) (*directory, error) {
 // Close unlocks the directory.
 func (d *directory) Close() error { return errors.Join(d.handle.Close(), d.root.Close()) }
 
-// Replace writes beside, syncs, renames and syncs the directory.
-func (d *directory) Replace(name string, data []byte) error {
-	unfinished := unfinishedPrefix + strconv.FormatUint(d.serial.Add(1), 10)
-	err := d.write(unfinished, data)
-	if err == nil {
-		err = d.root.Rename(unfinished, name)
-	}
-	if err != nil {
-		if gone := d.root.Remove(unfinished); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
-			err = errors.Join(err, gone)
-		}
-		return err
-	}
-	return d.handle.Sync()
+// Create opens a file for writing, for root alone.
+func (d *directory) Create(name string) (file, error) {
+	return d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 }
 
-func (d *directory) write(name string, data []byte) error {
-	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
+// Rename renames a file over another.
+func (d *directory) Rename(from, to string) error { return d.root.Rename(from, to) }
 
-// Remove removes a file and syncs the directory.
-func (d *directory) Remove(name string) error {
-	err := d.root.Remove(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return d.handle.Sync()
-}
+// Remove removes a file.
+func (d *directory) Remove(name string) error { return d.root.Remove(name) }
+
+// Sync makes the names durable.
+func (d *directory) Sync() error { return d.handle.Sync() }
 
 // bootID is the kernel's name for the time since its start.
 func bootID() (string, error) {

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -32,13 +34,20 @@ type Journal struct {
 	changed  chan struct{}
 }
 
-// disk is a directory as the journal changes it. Reading goes through the fs.FS.
+// disk is a directory as the journal needs it. What is written, renamed or removed may be
+// undone by a power cut until the file, or the directory, is synced.
 type disk interface {
 	fs.FS
-	// Replace writes a file so that name holds its old content or the new one, durably.
-	Replace(name string, data []byte) error
-	// Remove removes a file durably; one that is not there is no error.
-	Remove(name string) error
+	Create(name string) (file, error) // new, or emptied
+	Rename(from, to string) error
+	Remove(name string) error // one that is not there is fs.ErrNotExist
+	Sync() error              // of the names
+	Close() error
+}
+
+type file interface {
+	io.WriteCloser
+	Sync() error // of the content
 }
 
 // recordsDir is below the state directory.
@@ -104,7 +113,7 @@ var errDamaged = errors.New("damaged record")
 func (j *Journal) read(name string) (record, error) {
 	path := filepath.Join(j.dir, name)
 	if strings.HasPrefix(name, unfinishedPrefix) {
-		if err := j.disk.Remove(name); err != nil {
+		if err := j.erase(name); err != nil {
 			return record{}, fmt.Errorf("sweep %s: %w", path, err)
 		}
 		return record{}, nil
@@ -127,12 +136,7 @@ func (j *Journal) read(name string) (record, error) {
 }
 
 // Close unlocks the directory.
-func (j *Journal) Close() error {
-	if c, ok := j.disk.(interface{ Close() error }); ok {
-		return c.Close()
-	}
-	return nil
-}
+func (j *Journal) Close() error { return j.disk.Close() }
 
 // Damaged lists the records that could not be read when the journal was opened and have
 // not been replaced or removed since; each names its file. Their containers are facts no
@@ -184,6 +188,18 @@ func (j *Journal) find(id cluster.AttachmentID) (record, bool) {
 	return r, ok
 }
 
+// alone says whether an attachment is the only one of its container.
+func (j *Journal) alone(id cluster.AttachmentID) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for other := range j.records {
+		if other.ContainerID == id.ContainerID && other != id {
+			return false
+		}
+	}
+	return true
+}
+
 // put makes a record durable, then a fact, and returns it with its revision. After an
 // error nothing of it is left.
 func (j *Journal) put(r record) (record, error) {
@@ -193,10 +209,10 @@ func (j *Journal) put(r record) (record, error) {
 	if back, err := decode(data); err != nil || !reflect.DeepEqual(back, r) {
 		return record{}, fmt.Errorf("store attachment %s: it does not survive writing and reading: %w", r.ID, err)
 	}
-	if err := j.disk.Replace(name, data); err != nil {
-		// Replace may have failed after the name was there: better no file than one whose
+	if err := j.replace(name, r.Revision, data); err != nil {
+		// It may have failed after the name was there: better no file than one whose
 		// durability nobody knows.
-		return record{}, errors.Join(fmt.Errorf("store attachment %s in %s: %w", r.ID, j.dir, err), j.disk.Remove(name))
+		return record{}, errors.Join(fmt.Errorf("store attachment %s in %s: %w", r.ID, j.dir, err), j.erase(name))
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -211,7 +227,7 @@ func (j *Journal) put(r record) (record, error) {
 // remove makes a record cease to be a fact, durably, and returns the revision of that.
 // After an error it still is one.
 func (j *Journal) remove(id cluster.AttachmentID) (uint64, error) {
-	if err := j.disk.Remove(fileName(id)); err != nil {
+	if err := j.erase(fileName(id)); err != nil {
 		return 0, fmt.Errorf("remove attachment %s from %s: %w", id, j.dir, err)
 	}
 	j.mu.Lock()
@@ -231,7 +247,7 @@ func (j *Journal) clearDamaged(id cluster.AttachmentID) error {
 	if !is {
 		return nil
 	}
-	if err := j.disk.Remove(name); err != nil {
+	if err := j.erase(name); err != nil {
 		return fmt.Errorf("remove damaged record of %s: %w", id, err)
 	}
 	j.mu.Lock()
@@ -253,7 +269,7 @@ func (j *Journal) clearDamagedExcept(keep []cluster.AttachmentID) error {
 	j.mu.Unlock()
 	var errs []error
 	for _, name := range names {
-		if err := j.disk.Remove(name); err != nil {
+		if err := j.erase(name); err != nil {
 			errs = append(errs, fmt.Errorf("remove damaged record %s: %w", name, err))
 			continue
 		}
@@ -262,6 +278,47 @@ func (j *Journal) clearDamagedExcept(keep []cluster.AttachmentID) error {
 		j.mu.Unlock()
 	}
 	return errors.Join(errs...)
+}
+
+// replace writes a file so that name holds its old content or the new one, whenever the
+// machine stops; after success it is the new one.
+func (j *Journal) replace(name string, ticket uint64, data []byte) error {
+	unfinished := unfinishedPrefix + strconv.FormatUint(ticket, 10)
+	err := j.write(unfinished, data)
+	if err == nil {
+		err = j.disk.Rename(unfinished, name)
+	}
+	if err != nil {
+		if gone := j.disk.Remove(unfinished); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+			err = errors.Join(err, gone)
+		}
+		return err
+	}
+	return j.disk.Sync()
+}
+
+// unfinishedPrefix begins the names of files that are being written.
+const unfinishedPrefix = ".new-"
+
+func (j *Journal) write(name string, data []byte) error {
+	f, err := j.disk.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// erase removes a file for good. That there is none may be a removal whose sync failed, so
+// the names are synced all the same.
+func (j *Journal) erase(name string) error {
+	if err := j.disk.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return j.disk.Sync()
 }
 
 func (j *Journal) nextTicket() uint64 {

@@ -47,6 +47,11 @@ var errNewer = errors.New("written by a newer release of millrace; install that 
 
 func encode(r record) []byte {
 	body := fmt.Sprintf("%s\nnamespace %s %d\n", r.Attachment, strconv.Quote(r.Namespace.Boot), r.Namespace.Cookie)
+	return sealed(body)
+}
+
+// sealed puts the head with the checksum before a body.
+func sealed(body string) []byte {
 	return fmt.Appendf(nil, "%s%d crc32c:%08x\n%s", recordMagic, recordVersion, checksum(body), body)
 }
 

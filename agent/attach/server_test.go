@@ -72,7 +72,7 @@ func startIn(t *testing.T, dir string, loop *attachtest.Loop, pods *attachtest.P
 	server, err := attach.New(attach.Config{
 		Journal: journal, Loop: loop, PodSide: pods, Metrics: n.registry,
 		Ranges:   func() []netip.Prefix { return prefixes(ranges...) },
-		HostName: func(id cluster.AttachmentID) string { return "pod-" + id.ContainerID },
+		HostName: func(a cluster.Attachment) string { return "pod-" + a.ID.ContainerID },
 	})
 	if err != nil {
 		t.Fatal(err)
