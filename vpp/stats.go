@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
 
 	"go.fd.io/govpp/adapter"
-	"go.fd.io/govpp/adapter/statsclient"
 )
 
 // DefaultStatsSocket is where VPP and the embedded engine hand out the statistics segment.
@@ -22,13 +22,16 @@ const busyPause = time.Millisecond
 // Stats reads the statistics segment, shared memory that the peer writes: reading costs
 // the peer nothing. It is safe for concurrent use. After a restart of the peer the next
 // read maps the new segment; counters then begin at zero again.
+//
+// GoVPP's reader of the segment is not used: it follows pointers without checking them
+// (a peer that dies at the wrong moment takes the reader along) and keeps a goroutine.
 type Stats struct {
 	socket string
 
-	// mu guards client and seen; a read holds it, so that the map stays while it is read.
-	mu     sync.Mutex
-	client *statsclient.StatsClient
-	seen   os.FileInfo // the socket file that client was got from
+	// mu guards segment and seen; a read holds it, so that the map stays while it is read.
+	mu      sync.Mutex
+	segment segment
+	seen    os.FileInfo // the socket file that segment was got from
 }
 
 // DialStats maps the segment behind socket ("" = DefaultStatsSocket).
@@ -39,7 +42,10 @@ func DialStats(ctx context.Context, socket string) (*Stats, error) {
 	s := &Stats{socket: socket}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s, s.connect(ctx)
+	if err := s.connect(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Close unmaps the segment.
@@ -50,48 +56,42 @@ func (s *Stats) Close() error {
 }
 
 func (s *Stats) disconnect() error {
-	if s.client == nil {
-		return nil
-	}
-	err := s.client.Disconnect()
-	s.client = nil
-	if err != nil {
+	old := s.segment
+	s.segment, s.seen = segment{}, nil
+	if err := old.unmap(); err != nil {
 		return fmt.Errorf("unmap statistics of %s: %w", s.socket, err)
 	}
 	return nil
 }
 
-// connect maps the segment, anew when the socket is another file than before: GoVPP's
-// client would wait three seconds for a missing socket, and misses one that was replaced
-// while nothing watched.
+// connect maps the segment, anew when the socket is another file than before.
 func (s *Stats) connect(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("map statistics of %s: %w", s.socket, context.Cause(ctx))
 	}
 	info, err := os.Stat(s.socket)
-	if err != nil {
-		return errors.Join(fmt.Errorf("map statistics: %w", err), s.disconnect())
-	}
-	if s.client != nil && os.SameFile(info, s.seen) && info.ModTime().Equal(s.seen.ModTime()) {
+	if err == nil && s.seen != nil && os.SameFile(info, s.seen) && info.ModTime().Equal(s.seen.ModTime()) {
 		return nil
 	}
 	if err := s.disconnect(); err != nil {
 		return err
 	}
-	client := statsclient.NewStatsClient(s.socket, statsclient.SetSocketRetryTimeout(time.Millisecond))
-	if err := client.Connect(); err != nil {
-		return fmt.Errorf("map statistics of %s: %w", s.socket, err)
+	if s.segment, s.seen, err = mapSegment(ctx, s.socket); err != nil {
+		return fmt.Errorf("map statistics: %w", err)
 	}
-	s.client, s.seen = client, info
 	return nil
 }
 
 // Entries returns copies of the entries whose name matches one of the regular
 // expressions, symlinks resolved; all named entries when none is given.
 func (s *Stats) Entries(ctx context.Context, patterns ...string) ([]adapter.StatEntry, error) {
-	if len(patterns) == 0 {
-		// Without a pattern GoVPP's listing ends at the first nameless entry.
-		patterns = []string{"."}
+	var compiled []*regexp.Regexp
+	for _, p := range patterns {
+		re, err := regexp.Compile(p)
+		if err != nil {
+			return nil, fmt.Errorf("read statistics: pattern %q: %w", p, err)
+		}
+		compiled = append(compiled, re)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,12 +99,12 @@ func (s *Stats) Entries(ctx context.Context, patterns ...string) ([]adapter.Stat
 		if err := s.connect(ctx); err != nil {
 			return nil, err
 		}
-		entries, err := s.client.DumpStats(patterns...)
+		entries, err := s.segment.read(compiled)
 		if err == nil {
 			return entries, nil
 		}
-		if !errors.Is(err, adapter.ErrStatsDataBusy) && !errors.Is(err, adapter.ErrStatsAccessFailed) {
-			return nil, errors.Join(fmt.Errorf("read statistics of %s: %w", s.socket, err), s.disconnect())
+		if !errors.Is(err, errBusy) {
+			return nil, fmt.Errorf("read statistics of %s: %w", s.socket, err)
 		}
 		if !sleep(ctx, busyPause) {
 			return nil, fmt.Errorf("read statistics of %s: %w (%w)", s.socket, context.Cause(ctx), err)
