@@ -162,6 +162,7 @@ func readRows[E any](s segment, pointer uint64, size, column int, read func([]by
 		return nil, err
 	}
 	rows := make([][]E, len(pointers)/8)
+	left := len(s.data) // rows do not overlap, so together they fit
 	for i := range rows {
 		row, err := s.vector(binary.LittleEndian.Uint64(pointers[8*i:]), size)
 		if err != nil {
@@ -169,6 +170,9 @@ func readRows[E any](s segment, pointer uint64, size, column int, read func([]by
 		}
 		if column >= 0 {
 			row = row[min(column*size, len(row)):min((column+1)*size, len(row))]
+		}
+		if left -= len(row); left < 0 {
+			return nil, fmt.Errorf("%w: rows longer than the segment", errMalformed)
 		}
 		rows[i] = make([]E, len(row)/size)
 		for j := range rows[i] {
