@@ -2,30 +2,26 @@ package vnet
 
 import (
 	"context"
-	"iter"
+	"errors"
+	"fmt"
 	"log/slog"
-	"net"
-	"net/netip"
+	"sync"
+	"time"
 
-	"go.fd.io/govpp/api"
+	"golang.org/x/sync/errgroup"
 
-	"github.com/millrace/millrace/engine/port"
+	"github.com/millrace/millrace/engine/fib"
+	"github.com/millrace/millrace/engine/worker"
 )
 
 // Combined counts packets and bytes.
-type Combined struct{ Packets, Bytes uint64 }
+type Combined = worker.Combined
 
-// Counters is one thread's rows. Every slice is preallocated to its capacity and indexed
-// by sw_if_index, Errors by the order of ErrorNames, RouteTo by stats_index. Only the
-// owning thread writes, by plain aligned stores.
-type Counters struct {
-	RX, TX, RxUnicast, RxMulticast, RxBroadcast, TxUnicast, TxMulticast, TxBroadcast []Combined
-	Drops, Punt, IP4, IP6, RxNoBuf, RxMiss, RxError, TxError                         []uint64
-	Errors                                                                           []uint64
-	RouteTo                                                                          []Combined
-}
+// Counters is one thread's rows, indexed by sw_if_index, by ErrorNames or by stats_index.
+type Counters = worker.Counters
 
 // Config of a Plane. Counters has Workers+1 rows; row 0 belongs to the control thread.
+// Zero values stand for one worker, 1024 interfaces and 65536 routes.
 type Config struct {
 	Workers       int
 	MaxInterfaces int
@@ -34,66 +30,253 @@ type Config struct {
 	Logger        *slog.Logger
 }
 
-// Placement says which worker serves a receive queue.
-type Placement struct {
-	Interface uint32
-	Queue     int
-	Worker    int
-	Mode      RxMode
+// Plane is the control state and its workers. Its methods may be called from any
+// goroutine; errors they return are api.VPPApiError values with VPP's meaning.
+type Plane struct {
+	cfg     Config
+	log     *slog.Logger
+	state   *worker.State
+	workers []*worker.Worker
+	learn   chan worker.Learned
+	gone    chan uint32
+	events  events
+
+	mu         sync.Mutex
+	ifs        []*iface // by sw_if_index, nil for holes
+	freeIfs    []uint32
+	published  []*worker.Interface
+	tables     [2]map[uint32]*table
+	blocks     *fib.Blocks
+	leaves     indexes
+	routes     indexes
+	adjIndexes indexes
+	lists      map[string]*pathList
+	adjs       map[adjKey]*adjacency
+	vias       map[viaKey]*via
+	neighbors  map[nbrKey]*neighbor
+	nbrCount   [2]uint32
+	nbrConfig  [2]NeighborConfig
+	punts      [2]map[uint32]*pathList // by receiving interface, NoIndex for any
+	pmtu       map[pmtuKey]uint16
+	nextWorker int
+	bump       bool // an edit changed where packets may go
+	asks       []ask
+	now        func() time.Time
 }
 
-// Plane is the control state and its workers.
-type Plane struct{}
+// ErrorNames is the fixed list of drop and event reasons, in the order of
+// Counters.Errors; Count is 0.
+func ErrorNames() []ErrorCounter {
+	names := worker.Names()
+	out := make([]ErrorCounter, len(names))
+	for i, n := range names {
+		out[i] = ErrorCounter{Node: n.Node, Reason: n.Text, Severity: n.Severity}
+	}
+	return out
+}
 
-func ErrorNames() []ErrorCounter               { return nil }
-func New(c Config) (*Plane, error)             { return nil, api.UNIMPLEMENTED }
-func (p *Plane) Run(ctx context.Context) error { return api.UNIMPLEMENTED }
-func (p *Plane) AddInterface(s InterfaceSpec, d port.Port) (uint32, error) {
-	return 0, api.UNIMPLEMENTED
+// New returns a Plane with local0 (sw_if_index 0) and the tables 0 of both families. Its
+// workers start with Run.
+func New(c Config) (*Plane, error) {
+	c = withDefaults(c)
+	if len(c.Counters) != c.Workers+1 {
+		return nil, fmt.Errorf("make plane: %d rows of counters for %d workers; want one each and one for the control thread",
+			len(c.Counters), c.Workers)
+	}
+	p := &Plane{
+		cfg: c, log: c.Logger,
+		state:     worker.NewState(c.MaxRoutes),
+		learn:     make(chan worker.Learned, 1024),
+		gone:      make(chan uint32, 64),
+		blocks:    fib.NewBlocks(),
+		leaves:    indexes{next: 1, max: uint32(c.MaxRoutes)},
+		routes:    indexes{next: 1, max: NoIndex},
+		lists:     map[string]*pathList{},
+		adjs:      map[adjKey]*adjacency{},
+		vias:      map[viaKey]*via{},
+		neighbors: map[nbrKey]*neighbor{},
+		pmtu:      map[pmtuKey]uint16{},
+		now:       time.Now,
+	}
+	p.adjIndexes = indexes{next: 1, max: NoIndex}
+	for i := range p.tables {
+		p.tables[i] = map[uint32]*table{}
+		p.punts[i] = map[uint32]*pathList{}
+		p.nbrConfig[i] = NeighborConfig{MaxNumber: 50000}
+	}
+	for i := range c.Workers {
+		w, err := worker.New(worker.Config{
+			Index: i, State: p.state, Counters: &c.Counters[i+1], Learn: p.learn, Gone: p.gone,
+			Logger: c.Logger, Capacity: c.MaxInterfaces,
+		})
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("make plane: %w", err), p.closeWorkers())
+		}
+		p.workers = append(p.workers, w)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, f := range []Family{IPv4, IPv6} {
+		if _, err := p.makeTable(f, 0, ""); err != nil {
+			return nil, errors.Join(fmt.Errorf("make plane: %w", err), p.closeWorkers())
+		}
+	}
+	p.addLocal0()
+	p.commit()
+	p.events.discard()
+	return p, nil
 }
-func (p *Plane) DeleteInterface(i uint32) error                        { return api.UNIMPLEMENTED }
-func (p *Plane) Interface(i uint32) (Interface, error)                 { return Interface{}, api.UNIMPLEMENTED }
-func (p *Plane) Interfaces() iter.Seq[Interface]                       { return func(func(Interface) bool) {} }
-func (p *Plane) SetAdminUp(i uint32, up bool) error                    { return api.UNIMPLEMENTED }
-func (p *Plane) SetLinkUp(i uint32, up bool) error                     { return api.UNIMPLEMENTED }
-func (p *Plane) SetMTU(i uint32, mtu [4]uint32) error                  { return api.UNIMPLEMENTED }
-func (p *Plane) SetLinkMTU(i uint32, mtu uint16) error                 { return api.UNIMPLEMENTED }
-func (p *Plane) SetMAC(i uint32, mac net.HardwareAddr) error           { return api.UNIMPLEMENTED }
-func (p *Plane) SetTable(i uint32, f Family, table uint32) error       { return api.UNIMPLEMENTED }
-func (p *Plane) SetUnnumbered(borrower, lender uint32, add bool) error { return api.UNIMPLEMENTED }
-func (p *Plane) SetTag(i uint32, tag string) error                     { return api.UNIMPLEMENTED }
-func (p *Plane) SetName(i uint32, name string) error                   { return api.UNIMPLEMENTED }
-func (p *Plane) SetRxMode(i uint32, queue int, m RxMode) error         { return api.UNIMPLEMENTED }
-func (p *Plane) SetRxPlacement(i uint32, queue, worker int) error      { return api.UNIMPLEMENTED }
-func (p *Plane) RxPlacements() iter.Seq[Placement]                     { return func(func(Placement) bool) {} }
-func (p *Plane) SetPromisc(i uint32, on bool) error                    { return api.UNIMPLEMENTED }
-func (p *Plane) EnableIP6(i uint32, on bool) error                     { return api.UNIMPLEMENTED }
-func (p *Plane) AddAddress(i uint32, a netip.Prefix) error             { return api.UNIMPLEMENTED }
-func (p *Plane) DelAddress(i uint32, a netip.Prefix) error             { return api.UNIMPLEMENTED }
-func (p *Plane) FlushAddresses(i uint32) error                         { return api.UNIMPLEMENTED }
-func (p *Plane) Addresses(i uint32, f Family) ([]netip.Prefix, error)  { return nil, api.UNIMPLEMENTED }
-func (p *Plane) WatchInterfaces(f func(InterfaceEvent)) (stop func())  { return func() {} }
-func (p *Plane) AddTable(t Table) error                                { return api.UNIMPLEMENTED }
-func (p *Plane) DelTable(t Table) error                                { return api.UNIMPLEMENTED }
-func (p *Plane) FlushTable(t Table) error                              { return api.UNIMPLEMENTED }
-func (p *Plane) Tables(f Family) []Table                               { return nil }
-func (p *Plane) EditRoute(r Route, e RouteEdit) (statsIndex uint32, err error) {
-	return 0, api.UNIMPLEMENTED
+
+func withDefaults(c Config) Config {
+	if c.Workers == 0 {
+		c.Workers = 1
+	}
+	if c.MaxInterfaces == 0 {
+		c.MaxInterfaces = 1024
+	}
+	if c.MaxRoutes == 0 {
+		c.MaxRoutes = 65536
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Counters == nil {
+		for range c.Workers + 1 {
+			c.Counters = append(c.Counters, worker.NewCounters(c.MaxInterfaces, c.MaxRoutes))
+		}
+	}
+	return c
 }
-func (p *Plane) Routes(t Table) iter.Seq[Route]                     { return func(func(Route) bool) {} }
-func (p *Plane) AddNeighbor(n Neighbor) error                       { return api.UNIMPLEMENTED }
-func (p *Plane) DelNeighbor(n Neighbor) error                       { return api.UNIMPLEMENTED }
-func (p *Plane) FlushNeighbors(f Family, i uint32) error            { return api.UNIMPLEMENTED }
-func (p *Plane) Neighbors(f Family, i uint32) []Neighbor            { return nil }
-func (p *Plane) WatchNeighbors(f func(NeighborEvent)) (stop func()) { return func() {} }
-func (p *Plane) SetNeighborConfig(f Family, c NeighborConfig) error { return api.UNIMPLEMENTED }
-func (p *Plane) NeighborConfig(f Family) NeighborConfig             { return NeighborConfig{} }
-func (p *Plane) SetURPF(i uint32, f Family, input bool, m URPFMode, table uint32) error {
-	return api.UNIMPLEMENTED
+
+func (p *Plane) closeWorkers() error {
+	var err error
+	for _, w := range p.workers {
+		err = errors.Join(err, w.Close())
+	}
+	return err
 }
-func (p *Plane) SetPuntRedirect(rx uint32, f Family, paths []Path) error { return api.UNIMPLEMENTED }
-func (p *Plane) SetFlowHash(t Table, config uint32) error                { return api.UNIMPLEMENTED }
-func (p *Plane) SetPathMTU(table uint32, nh netip.Addr, mtu uint16) error {
-	return api.UNIMPLEMENTED
+
+// Run starts the workers and the neighbours' ageing. It returns when ctx is done and all
+// of them have stopped and every port is closed. A Plane runs once.
+func (p *Plane) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, w := range p.workers {
+		g.Go(w.Run)
+	}
+	g.Go(func() error { return p.housekeep(ctx) })
+	g.Go(func() error {
+		<-ctx.Done()
+		for _, w := range p.workers {
+			w.Stop()
+		}
+		return nil
+	})
+	err := g.Wait()
+	return errors.Join(err, p.closePorts(), p.closeWorkers())
 }
-func (p *Plane) Errors() iter.Seq2[int, ErrorCounter] { return func(func(int, ErrorCounter) bool) {} }
+
+// housekeep learns neighbours, ages them, and downs interfaces whose port is gone.
+func (p *Plane) housekeep(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case l := <-p.learn:
+			p.learned(l)
+		case i := <-p.gone:
+			p.log.Warn("interface lost its device", "sw_if_index", i)
+			if err := p.SetLinkUp(i, false); err != nil {
+				p.log.Debug("lost interface is deleted already", "sw_if_index", i, "err", err)
+			}
+		case <-tick.C:
+			p.age()
+		}
+	}
+}
+
+func (p *Plane) closePorts() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var err error
+	for _, i := range p.ifs {
+		if i != nil && i.port != nil {
+			err = errors.Join(err, i.port.Close())
+			i.port = nil
+		}
+	}
+	return err
+}
+
+// edit runs f as one change: under the lock, published to the workers afterwards, events
+// delivered under no lock.
+func (p *Plane) edit(f func() error) error {
+	p.mu.Lock()
+	err := f()
+	p.commit()
+	asks := p.asks
+	p.asks = nil
+	p.mu.Unlock()
+	p.sendAsks(asks)
+	p.events.deliver()
+	return err
+}
+
+// commit makes the workers see what an edit changed.
+func (p *Plane) commit() {
+	p.publishInterfaces()
+	if p.bump {
+		p.state.Bump()
+		p.bump = false
+	}
+	// What was unlinked may still be read by a batch at work; after a barrier not.
+	if p.blocks.Limbo() > 1024 || p.leaves.limbo() > 4096 || p.routes.limbo() > 4096 || p.adjIndexes.limbo() > 4096 {
+		p.barrier()
+		p.blocks.Reclaim()
+		p.leaves.reclaim()
+		p.routes.reclaim()
+		p.adjIndexes.reclaim()
+	}
+}
+
+// barrier returns when every worker has finished the batch it had when it was called.
+func (p *Plane) barrier() {
+	for _, w := range p.workers {
+		w.Barrier()
+	}
+}
+
+// indexes hands out numbers. A number given back is used again only after reclaim.
+type indexes struct {
+	next, max uint32
+	free      []uint32
+	waiting   []uint32
+}
+
+func (x *indexes) take() (uint32, bool) {
+	if n := len(x.free); n > 0 {
+		i := x.free[n-1]
+		x.free = x.free[:n-1]
+		return i, true
+	}
+	if x.next >= x.max {
+		return 0, false
+	}
+	x.next++
+	return x.next - 1, true
+}
+
+func (x *indexes) put(i uint32) { x.waiting = append(x.waiting, i) }
+func (x *indexes) limbo() int   { return len(x.waiting) }
+func (x *indexes) reclaim() {
+	x.free = append(x.free, x.waiting...)
+	x.waiting = x.waiting[:0]
+}
+
+func slot(f Family) int {
+	if f == IPv6 {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,484 @@
+package vnet
+
+import (
+	"cmp"
+	"encoding/binary"
+	"iter"
+	"net/netip"
+	"slices"
+
+	"go.fd.io/govpp/api"
+
+	"github.com/millrace/millrace/engine/fib"
+	"github.com/millrace/millrace/engine/worker"
+)
+
+// FIB sources as VPP numbers them (vnet/fib/fib_source.h); a lower rank wins.
+const (
+	SourceSpecial      uint8 = 1
+	SourceInterface    uint8 = 4
+	SourceAPI          uint8 = 8
+	SourceCLI          uint8 = 9
+	SourceND           uint8 = 14
+	SourceAdjacency    uint8 = 15
+	SourceDefaultRoute uint8 = 20
+)
+
+func rank(source uint8) uint8 {
+	switch source {
+	case SourceSpecial:
+		return 0x00
+	case SourceInterface:
+		return 0x03
+	case SourceAPI:
+		return 0x80
+	case SourceCLI:
+		return 0x81
+	case SourceND:
+		return 0xc1
+	case SourceAdjacency:
+		return 0xd0
+	case SourceDefaultRoute:
+		return 0xfd
+	}
+	return 0x90 // a source that the API's user allocated
+}
+
+// table is one FIB. An interface's link-local table has no entry in Plane.tables.
+type table struct {
+	Table
+	entries map[netip.Prefix]*entry
+	lengths [129]int // entries by prefix length
+	byAdj   map[*entry]struct{}
+	t4      *worker.Table4
+	t6      *worker.Table6
+	api     bool // locked by the API
+	locks   int  // interfaces and paths that use it
+	hash    uint32
+}
+
+// entry is one prefix with what each source wants of it.
+type entry struct {
+	table     *table
+	prefix    netip.Prefix
+	sources   []contribution // best first
+	leaf      uint32
+	list      *pathList // of the best source; nil when nothing is installed
+	installed bool
+}
+
+type contribution struct {
+	source uint8
+	paths  []path
+}
+
+// path is a Path and what only the engine knows of it.
+type path struct {
+	Path
+	source    netip.Addr // to ask from, of a connected prefix
+	connected bool       // VPP's "connected" or "attached": neighbours refine it
+	linkLocal bool       // fe80::/10: look up in the receiving interface's own table
+	dead      bool       // its interface is deleted
+}
+
+func (p *Plane) makeTable(f Family, id uint32, name string) (*table, error) {
+	t := p.newTable(f, id, name)
+	p.tables[slot(f)][id] = t
+	special := func(prefix string, source uint8, drop path) error {
+		return p.setSource(t, netip.MustParsePrefix(prefix), source, []path{drop})
+	}
+	drop := path{Path: Path{Type: PathDrop, Interface: NoIndex, Weight: 1}}
+	if f == IPv4 {
+		for _, s := range []struct {
+			prefix string
+			source uint8
+		}{
+			{"0.0.0.0/0", SourceDefaultRoute}, {"0.0.0.0/32", SourceDefaultRoute},
+			{"240.0.0.0/4", SourceSpecial}, {"224.0.0.0/4", SourceSpecial}, {"255.255.255.255/32", SourceSpecial},
+		} {
+			if err := special(s.prefix, s.source, drop); err != nil {
+				return nil, err
+			}
+		}
+		return t, nil
+	}
+	if err := special("::/0", SourceDefaultRoute, drop); err != nil {
+		return nil, err
+	}
+	ll := drop
+	ll.Type, ll.linkLocal = PathNormal, true
+	return t, special("fe80::/10", SourceSpecial, ll)
+}
+
+func (p *Plane) newTable(f Family, id uint32, name string) *table {
+	t := &table{
+		Table:   Table{ID: id, Family: f, Name: name},
+		entries: map[netip.Prefix]*entry{}, byAdj: map[*entry]struct{}{},
+		hash: worker.HashDefault,
+	}
+	if t.Name == "" {
+		t.Name = defaultName(f, id)
+	}
+	if f == IPv4 {
+		t.t4 = &worker.Table4{Trie: fib.NewTrie4(p.blocks), ID: id}
+	} else {
+		t.t6 = &worker.Table6{Hash: fib.NewHash6(), ID: id}
+	}
+	return t
+}
+
+// AddTable creates a table, or locks one that exists for the API: one lock however often
+// it is asked for. Table 0 is always there.
+func (p *Plane) AddTable(t Table) error {
+	return p.edit(func() error {
+		if t.ID == 0 {
+			return nil
+		}
+		have := p.tables[slot(t.Family)][t.ID]
+		if have == nil {
+			var err error
+			if have, err = p.makeTable(t.Family, t.ID, t.Name); err != nil {
+				return err
+			}
+		}
+		have.api = true
+		return nil
+	})
+}
+
+// DelTable takes the API's lock off. The table goes when nothing else uses it. Deleting a
+// table that is not there is no error, as in VPP.
+func (p *Plane) DelTable(t Table) error {
+	return p.edit(func() error {
+		have := p.tables[slot(t.Family)][t.ID]
+		if t.ID == 0 || have == nil {
+			return nil
+		}
+		have.api = false
+		p.releaseTable(have)
+		return nil
+	})
+}
+
+// releaseTable frees a table that nothing uses.
+func (p *Plane) releaseTable(t *table) {
+	if t.api || t.locks > 0 || t.ID == 0 || p.tables[slot(t.Family)][t.ID] != t {
+		return
+	}
+	delete(p.tables[slot(t.Family)], t.ID)
+	p.emptyTable(t)
+}
+
+func (p *Plane) emptyTable(t *table) {
+	for _, e := range t.entries {
+		for len(e.sources) > 0 {
+			p.dropSource(t, e.prefix, e.sources[0].source)
+		}
+	}
+	if t.t4 != nil {
+		t.t4.Trie.Free()
+	}
+}
+
+// FlushTable deletes the API's routes and downs the interfaces of the table, as VPP does.
+func (p *Plane) FlushTable(t Table) error {
+	return p.edit(func() error {
+		have := p.tables[slot(t.Family)][t.ID]
+		if have == nil {
+			return api.NO_SUCH_FIB
+		}
+		for _, i := range p.ifs {
+			if i != nil && i.tables[slot(t.Family)] == have {
+				p.setAdmin(i, false)
+			}
+		}
+		for _, prefix := range prefixesOf(have, SourceAPI) {
+			p.dropSource(have, prefix, SourceAPI)
+		}
+		return nil
+	})
+}
+
+func prefixesOf(t *table, source uint8) []netip.Prefix {
+	var out []netip.Prefix
+	for prefix, e := range t.entries {
+		if e.find(source) >= 0 {
+			out = append(out, prefix)
+		}
+	}
+	return out
+}
+
+// Tables returns the tables of a family, or of both when f is 0, by family and number.
+func (p *Plane) Tables(f Family) []Table {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []Table
+	for i := range p.tables {
+		for _, t := range p.tables[i] {
+			if f == 0 || t.Family == f {
+				out = append(out, t.Table)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b Table) int {
+		return cmp.Or(cmp.Compare(a.Family, b.Family), cmp.Compare(a.ID, b.ID))
+	})
+	return out
+}
+
+// SetFlowHash says which fields of a packet spread flows over the paths of t's routes:
+// VPP's flow_hash_config.
+func (p *Plane) SetFlowHash(t Table, config uint32) error {
+	return p.edit(func() error {
+		have := p.tables[slot(t.Family)][t.ID]
+		if have == nil {
+			return api.NO_SUCH_FIB
+		}
+		have.hash = config
+		for _, e := range have.entries {
+			p.refresh(e)
+		}
+		return nil
+	})
+}
+
+// Routes yields the routes of a table, by prefix; none when there is no such table.
+func (p *Plane) Routes(t Table) iter.Seq[Route] {
+	p.mu.Lock()
+	var out []Route
+	if have := p.tables[slot(t.Family)][t.ID]; have != nil {
+		out = make([]Route, 0, len(have.entries))
+		for _, e := range have.entries {
+			out = append(out, e.route())
+		}
+	}
+	p.mu.Unlock()
+	slices.SortFunc(out, func(a, b Route) int {
+		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()))
+	})
+	return slices.Values(out)
+}
+
+func (e *entry) route() Route {
+	r := Route{Table: e.table.ID, Prefix: e.prefix, StatsIndex: e.leaf}
+	if len(e.sources) > 0 {
+		r.Source = e.sources[0].source
+		for _, q := range e.sources[0].paths {
+			r.Paths = append(r.Paths, q.Path)
+		}
+	}
+	return r
+}
+
+func (e *entry) find(source uint8) int {
+	return slices.IndexFunc(e.sources, func(c contribution) bool { return c.source == source })
+}
+
+// setSource makes paths what source wants of prefix.
+func (p *Plane) setSource(t *table, prefix netip.Prefix, source uint8, paths []path) error {
+	prefix = prefix.Masked()
+	e := t.entries[prefix]
+	if e == nil {
+		leaf, ok := p.leaves.take()
+		if !ok {
+			return api.LIMIT_EXCEEDED
+		}
+		e = &entry{table: t, prefix: prefix, leaf: leaf}
+		p.zeroRoute(leaf)
+		t.entries[prefix] = e
+		t.lengths[prefix.Bits()]++
+	}
+	if i := e.find(source); i >= 0 {
+		e.sources[i].paths = paths
+	} else {
+		e.sources = append(e.sources, contribution{source, paths})
+		slices.SortStableFunc(e.sources, func(a, b contribution) int {
+			return cmp.Compare(rank(a.source), rank(b.source))
+		})
+	}
+	if source == SourceAdjacency {
+		t.byAdj[e] = struct{}{}
+	}
+	p.refresh(e)
+	return nil
+}
+
+// zeroRoute clears the counters of a stats_index that is used again.
+func (p *Plane) zeroRoute(leaf uint32) {
+	for i := range p.cfg.Counters {
+		if row := p.cfg.Counters[i].RouteTo; int(leaf) < len(row) && row[leaf] != (Combined{}) {
+			if i == 0 {
+				row[leaf] = Combined{}
+				continue
+			}
+			p.workers[i-1].Do(func() { row[leaf] = Combined{} })
+		}
+	}
+}
+
+// dropSource takes away what source wanted of prefix.
+func (p *Plane) dropSource(t *table, prefix netip.Prefix, source uint8) {
+	e := t.entries[prefix.Masked()]
+	if e == nil {
+		return
+	}
+	i := e.find(source)
+	if i < 0 {
+		return
+	}
+	e.sources = slices.Delete(e.sources, i, i+1)
+	if source == SourceAdjacency {
+		delete(t.byAdj, e)
+	}
+	p.refresh(e)
+	if len(e.sources) == 0 {
+		delete(t.entries, e.prefix)
+		t.lengths[e.prefix.Bits()]--
+		p.leaves.put(e.leaf)
+	}
+}
+
+// refresh brings an entry's forwarding in line with its best source.
+func (p *Plane) refresh(e *entry) {
+	want := p.effective(e)
+	var list *pathList
+	if want != nil {
+		list = p.takeList(e.table, want)
+	}
+	old := e.list
+	if list == old && e.installed == (list != nil) {
+		if old != nil {
+			p.releaseList(list) // the reference just taken
+		}
+		return
+	}
+	e.list = list
+	if list != nil {
+		p.state.SetLeaf(e.leaf, list.index)
+	}
+	switch {
+	case list != nil && !e.installed:
+		e.installed = true
+		e.table.insert(e)
+	case list == nil && e.installed:
+		e.installed = false
+		e.table.remove(e)
+	}
+	if old != nil {
+		p.releaseList(old)
+	}
+	p.bump = true
+	p.covered(e)
+}
+
+// effective is the paths that forward, nil when the entry is not to be installed: an
+// entry that only a neighbour wants counts only where it refines a connected prefix.
+func (p *Plane) effective(e *entry) []path {
+	if len(e.sources) == 0 {
+		return nil
+	}
+	best := e.sources[0]
+	if best.source != SourceAdjacency || p.refines(e, best.paths) {
+		return best.paths
+	}
+	return nil
+}
+
+// refines reports whether the entry's cover is attached to the interface of one of the
+// paths: neighbours on an interface must not attract traffic of other subnets.
+func (p *Plane) refines(e *entry, paths []path) bool {
+	cover := e.table.cover(e.prefix)
+	if cover == nil || len(cover.sources) == 0 {
+		return false
+	}
+	for _, c := range cover.sources {
+		if c.source != cover.sources[0].source && c.source != SourceInterface {
+			continue
+		}
+		for _, q := range c.paths {
+			if !q.connected {
+				continue
+			}
+			for _, w := range paths {
+				if w.Interface == q.Interface || p.lenderOf(w.Interface) == q.Interface {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// covered tells those that depend on what covers an address that e changed.
+func (p *Plane) covered(e *entry) {
+	t := e.table
+	for other := range t.byAdj {
+		if other != e && e.prefix.Bits() < other.prefix.Bits() && e.prefix.Contains(other.prefix.Addr()) {
+			p.refresh(other)
+		}
+	}
+	for _, v := range p.vias {
+		if v.key.table == t && e.prefix.Contains(v.key.addr) {
+			p.resolveVia(v)
+		}
+	}
+}
+
+// cover is the longest installed entry above prefix, nil for none.
+func (t *table) cover(prefix netip.Prefix) *entry {
+	for n := prefix.Bits() - 1; n >= 0; n-- {
+		if t.lengths[n] == 0 {
+			continue
+		}
+		q, err := prefix.Addr().Prefix(n)
+		if err != nil {
+			return nil
+		}
+		if e := t.entries[q]; e != nil && e.installed {
+			return e
+		}
+	}
+	return nil
+}
+
+// match is the longest installed entry that holds addr.
+func (t *table) match(addr netip.Addr) *entry {
+	host := netip.PrefixFrom(addr, addr.BitLen())
+	if e := t.entries[host]; e != nil && e.installed {
+		return e
+	}
+	return t.cover(host)
+}
+
+func (t *table) insert(e *entry) {
+	if t.t4 != nil {
+		t.t4.Trie.Insert(word(e.prefix.Addr()), e.prefix.Bits(), e.leaf)
+		return
+	}
+	t.t6.Hash.Insert(e.prefix.Addr().As16(), e.prefix.Bits(), e.leaf)
+}
+
+func (t *table) remove(e *entry) {
+	if t.t6 != nil {
+		t.t6.Hash.Delete(e.prefix.Addr().As16(), e.prefix.Bits())
+		return
+	}
+	n, leaf := 0, fib.Miss
+	if c := t.cover(e.prefix); c != nil {
+		n, leaf = c.prefix.Bits(), c.leaf
+	}
+	t.t4.Trie.Delete(word(e.prefix.Addr()), e.prefix.Bits(), n, leaf)
+}
+
+func word(a netip.Addr) uint32 {
+	b := a.As4()
+	return binary.BigEndian.Uint32(b[:])
+}
+
+func defaultName(f Family, id uint32) string {
+	if f == IPv4 {
+		return "ipv4-VRF:" + decimal(id)
+	}
+	return "ipv6-VRF:" + decimal(id)
+}

@@ -1,0 +1,129 @@
+package worker
+
+import (
+	"time"
+
+	"github.com/millrace/millrace/engine/fib"
+	"github.com/millrace/millrace/engine/packet"
+)
+
+// vector is the packets of one batch side by side, so that a stage is a short loop.
+type vector struct {
+	n    int
+	buf  [packet.BatchSize]*packet.Buffer
+	key  [packet.BatchSize]flowKey
+	hash [packet.BatchSize]uint64
+	adj  [packet.BatchSize]uint32
+	leaf [packet.BatchSize]uint32
+}
+
+// batch is the state of the batch at work.
+type batch struct {
+	flows flowCache
+
+	// What the State held when the batch began.
+	generation uint32
+	ifs        []*Interface
+	iface      *Interface // that the batch came in by
+
+	cur  *vector // at work
+	own  *vector // made by this worker (replies, ICMP errors), at work after cur
+	miss [packet.BatchSize]uint16
+
+	// made holds the arena's buffers in use, given back when the batch is out.
+	made   [spare]*packet.Buffer
+	nMade  int
+	trie   fib.Reader
+	trieOf *Table4
+}
+
+// process takes the n received buffers through all stages.
+func (w *Worker) process(index uint32, n int) {
+	defer w.recovered(index, n)
+	b := &w.batch
+	b.generation = w.state.generation.Load()
+	b.ifs = *w.state.interfaces.Load()
+	b.trieOf = nil
+	w.now = time.Time{}
+	if int(index) >= len(b.ifs) || b.ifs[index] == nil {
+		w.count.Errors[InterfaceDown] += uint64(n)
+		return
+	}
+	b.iface = b.ifs[index]
+	b.cur.n, b.own.n = 0, 0
+	w.parse(w.rx[:n])
+	w.cached(b.cur)
+	w.rewrite(b.cur)
+	// A reply may cause no reply, so this ends; the bound is for the reader's peace.
+	for range 4 {
+		if b.own.n == 0 {
+			break
+		}
+		b.cur, b.own = b.own, b.cur
+		b.own.n = 0
+		w.uncached(b.cur)
+		w.rewrite(b.cur)
+	}
+	w.flush()
+	w.giveBack()
+}
+
+// recovered is the last resort: an internal error costs its batch, not the process.
+func (w *Worker) recovered(index uint32, n int) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	w.count.Errors[Panic]++
+	w.count.Drops[index] += uint64(n)
+	w.cfg.Logger.Error("batch dropped after an internal error", "worker", w.cfg.Index, "interface", index, "panic", r)
+	w.outbox.reset()
+	w.giveBack()
+}
+
+// take returns a buffer of the worker's own for this batch, or nil.
+func (w *Worker) take() *packet.Buffer {
+	b := &w.batch
+	if b.nMade == len(b.made) {
+		return nil
+	}
+	buf := w.arena.Take()
+	if buf == nil {
+		return nil
+	}
+	b.made[b.nMade] = buf
+	b.nMade++
+	return buf
+}
+
+func (w *Worker) giveBack() {
+	b := &w.batch
+	w.arena.Put(b.made[:b.nMade]...)
+	b.nMade = 0
+}
+
+// time is the clock's, read at most once per batch.
+func (w *Worker) time() time.Time {
+	if w.now.IsZero() {
+		w.now = time.Now()
+	}
+	return w.now
+}
+
+// drop counts a packet that ends here.
+func (w *Worker) drop(r Reason, rx uint32) {
+	w.count.Errors[r]++
+	w.count.Drops[rx]++
+}
+
+// originate queues buf, an IP packet of our own with L3 set, for lookup in rx's table.
+func (w *Worker) originate(buf *packet.Buffer, rx uint32) {
+	v := w.batch.own
+	if v.n == len(v.buf) {
+		w.drop(NoBuffers, rx)
+		return
+	}
+	buf.RxInterface = rx
+	v.buf[v.n] = buf
+	v.n++
+}

@@ -1,0 +1,316 @@
+package worker
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/millrace/millrace/engine/packet"
+)
+
+// Stages 2 and 3: which adjacency does each packet go to? First the flow cache for the
+// whole vector, then the tables for those it does not know.
+
+// noAdjacency marks a packet that has been dealt with.
+const noAdjacency = NoIndex
+
+// cached resolves v by the flow cache and walks the tables for the rest.
+func (w *Worker) cached(v *vector) {
+	b := &w.batch
+	for i := range v.n {
+		v.hash[i] = v.key[i].hash()
+	}
+	misses := 0
+	for i := range v.n {
+		v.buf[i].FlowHash = uint32(v.hash[i] >> 32)
+		if e := b.flows.find(&v.key[i], v.hash[i], b.generation); e != nil {
+			v.adj[i], v.leaf[i] = e.adj, e.leaf
+			continue
+		}
+		b.miss[misses] = uint16(i)
+		misses++
+	}
+	for _, i := range b.miss[:misses] {
+		ok := w.checkSource(v, int(i))
+		if !ok {
+			v.adj[i] = noAdjacency
+			continue
+		}
+		w.lookup(v, int(i))
+		if v.adj[i] != noAdjacency {
+			b.flows.put(&v.key[i], v.hash[i], b.generation, v.adj[i], v.leaf[i])
+		}
+	}
+	w.countRoutes(v)
+}
+
+// uncached resolves packets of our own: they have no source check and leave no trace in
+// the flow cache.
+func (w *Worker) uncached(v *vector) {
+	for i := range v.n {
+		buf := v.buf[i]
+		p := buf.L3Bytes()
+		k := &v.key[i]
+		*k = flowKey{e: uint64(buf.RxInterface) << 32}
+		if p[0]>>4 == 4 {
+			k.a = binary.LittleEndian.Uint64(p[12:])
+		} else {
+			k.a, k.b = binary.LittleEndian.Uint64(p[8:]), binary.LittleEndian.Uint64(p[16:])
+			k.c, k.d = binary.LittleEndian.Uint64(p[24:]), binary.LittleEndian.Uint64(p[32:])
+			k.f = keyV6
+		}
+		v.hash[i] = k.hash()
+		buf.FlowHash = uint32(v.hash[i] >> 32)
+		w.lookup(v, i)
+	}
+	w.countRoutes(v)
+}
+
+func (w *Worker) countRoutes(v *vector) {
+	to := w.count.RouteTo
+	for i := range v.n {
+		if leaf := v.leaf[i]; v.adj[i] != noAdjacency && int(leaf) < len(to) {
+			to[leaf].add(1, uint64(v.buf[i].Len()-int(v.buf[i].L3)))
+		}
+	}
+}
+
+// checkSource applies uRPF of the receiving interface.
+func (w *Worker) checkSource(v *vector, i int) bool {
+	ifc := w.batch.iface
+	k := &v.key[i]
+	if k.f&keyV6 == 0 {
+		if ifc.URPF4 == FilterOff {
+			return true
+		}
+		dst := bigEndian(uint32(k.a >> 32))
+		if dst>>28 == 0xe || dst == 0xffffffff {
+			return true
+		}
+		r := w.route4(ifc.URPFTable4, bigEndian(uint32(k.a)))
+		if passes(r, ifc.URPF4, ifc.Index) {
+			return true
+		}
+		w.drop(IP4URPFLoose-boolReason(ifc.URPF4 == FilterStrict), ifc.Index)
+		return false
+	}
+	if ifc.URPF6 == FilterOff {
+		return true
+	}
+	p := v.buf[i].L3Bytes()
+	if p[24] == 0xff {
+		return true
+	}
+	t := ifc.URPFTable6
+	if p[8] == 0xfe && p[9]&0xc0 == 0x80 {
+		t = ifc.LinkLocals
+	}
+	if passes(w.route6(t, p[8:24]), ifc.URPF6, ifc.Index) {
+		return true
+	}
+	w.drop(IP6URPFLoose-boolReason(ifc.URPF6 == FilterStrict), ifc.Index)
+	return false
+}
+
+// boolReason is 1 for the strict check, whose Reason stands before the loose one's.
+func boolReason(strict bool) Reason {
+	if strict {
+		return 1
+	}
+	return 0
+}
+
+func passes(r *Route, f Filter, rx uint32) bool {
+	if r == nil {
+		return false
+	}
+	if f == FilterLoose {
+		return len(r.RPF) > 0
+	}
+	return slices.Contains(r.RPF, rx)
+}
+
+// lookup finds the adjacency of packet i by its destination, through as many tables as
+// routes point to.
+func (w *Worker) lookup(v *vector, i int) {
+	buf, k := v.buf[i], &v.key[i]
+	rx := buf.RxInterface
+	var ifc *Interface
+	if int(rx) < len(w.batch.ifs) {
+		ifc = w.batch.ifs[rx]
+	}
+	v.adj[i] = noAdjacency
+	if ifc == nil {
+		w.drop(Blackholed, rx)
+		return
+	}
+	if k.f&keyV6 != 0 {
+		w.lookup6(v, i, ifc)
+		return
+	}
+	dst := bigEndian(uint32(k.a >> 32))
+	t := ifc.Table4
+	for range 8 {
+		leaf := w.leaf4(t, dst)
+		r := w.routeOf(leaf)
+		if r == nil {
+			w.drop(Blackholed, rx)
+			return
+		}
+		adj := r.Balance.Pick(w.spread(r, v, i))
+		a := w.state.adjs.Load(adj)
+		if a == nil {
+			w.drop(Blackholed, rx)
+			return
+		}
+		if a.Kind != KindLookup || a.Table4 == nil {
+			v.adj[i], v.leaf[i] = adj, leaf
+			return
+		}
+		t = a.Table4
+	}
+	w.drop(LookupLoop, rx)
+}
+
+func (w *Worker) lookup6(v *vector, i int, ifc *Interface) {
+	p := v.buf[i].L3Bytes()
+	if p[24] == 0xff {
+		v.adj[i] = noAdjacency
+		w.multicast6(v.buf[i], ifc)
+		return
+	}
+	dst, t := p[24:40], ifc.Table6
+	for range 8 {
+		leaf := w.leaf6(t, dst)
+		r := w.routeOf(leaf)
+		if r == nil {
+			w.drop(Blackholed, ifc.Index)
+			return
+		}
+		adj := r.Balance.Pick(w.spread(r, v, i))
+		a := w.state.adjs.Load(adj)
+		switch {
+		case a == nil:
+			w.drop(Blackholed, ifc.Index)
+			return
+		case a.Kind == KindLinkLocal:
+			t = ifc.LinkLocals
+		case a.Kind == KindLookup && a.Table6 != nil:
+			t = a.Table6
+		default:
+			v.adj[i], v.leaf[i] = adj, leaf
+			return
+		}
+	}
+	w.drop(LookupLoop, ifc.Index)
+}
+
+// Bits of VPP's flow_hash_config.
+const (
+	HashSrc     = 1 << 0
+	HashDst     = 1 << 1
+	HashSrcPort = 1 << 2
+	HashDstPort = 1 << 3
+	HashProto   = 1 << 4
+	HashReverse = 1 << 5
+	HashSym     = 1 << 6
+	// HashDefault is the 5-tuple.
+	HashDefault = HashSrc | HashDst | HashSrcPort | HashDstPort | HashProto
+)
+
+// spread is the hash that picks one of a route's adjacencies for packet i.
+func (w *Worker) spread(r *Route, v *vector, i int) uint32 {
+	if r.Balance.Len() == 1 {
+		return 0
+	}
+	if r.HashFields == 0 || r.HashFields == HashDefault {
+		return v.buf[i].FlowHash
+	}
+	k := v.key[i].only(r.HashFields)
+	return uint32(k.hash() >> 32)
+}
+
+// only is the key with the fields that f leaves out set to zero.
+func (k flowKey) only(f uint32) flowKey {
+	k.e &= 0xffffffff
+	src4, dst4 := uint32(k.a), uint32(k.a>>32)
+	sport, dport := uint32(k.e>>16), uint32(k.e&0xffff)
+	v6 := k.f&keyV6 != 0
+	swap := f&HashReverse != 0
+	if f&HashSym != 0 {
+		if v6 {
+			swap = k.a > k.c || k.a == k.c && k.b > k.d
+		} else {
+			swap = src4 > dst4
+		}
+	}
+	if f&HashSrc == 0 {
+		src4 = 0
+		if v6 {
+			k.a, k.b = 0, 0
+		}
+	}
+	if f&HashDst == 0 {
+		dst4, k.c, k.d = 0, 0, 0
+	}
+	if f&HashSrcPort == 0 {
+		sport = 0
+	}
+	if f&HashDstPort == 0 {
+		dport = 0
+	}
+	if swap {
+		src4, dst4, sport, dport = dst4, src4, dport, sport
+		k.a, k.b, k.c, k.d = k.c, k.d, k.a, k.b
+	}
+	if !v6 {
+		k.a = uint64(dst4)<<32 | uint64(src4)
+	}
+	k.e = uint64(sport)<<16 | uint64(dport)
+	if f&HashProto == 0 {
+		k.f &^= 0xff
+	}
+	k.f &^= keyFragment
+	return k
+}
+
+func bigEndian(x uint32) uint32 {
+	return x>>24 | x>>8&0xff00 | x<<8&0xff0000 | x<<24
+}
+
+// leaf4 looks addr up in t with a view of the trie that lasts for the batch.
+func (w *Worker) leaf4(t *Table4, addr uint32) uint32 {
+	b := &w.batch
+	if t == nil {
+		return 0
+	}
+	if b.trieOf != t {
+		b.trie, b.trieOf = t.Trie.Reader(), t
+	}
+	return b.trie.Lookup(addr)
+}
+
+func (w *Worker) leaf6(t *Table6, addr []byte) uint32 {
+	if t == nil {
+		return 0
+	}
+	return t.Hash.Lookup(addr)
+}
+
+// routeOf is the route of a leaf; nil when there is none.
+func (w *Worker) routeOf(leaf uint32) *Route { return w.state.route(leaf) }
+
+func (w *Worker) route4(t *Table4, addr uint32) *Route { return w.routeOf(w.leaf4(t, addr)) }
+
+func (w *Worker) route6(t *Table6, addr []byte) *Route { return w.routeOf(w.leaf6(t, addr)) }
+
+// sourceRoute is the route to the sender of the IP packet p that came in by ifc.
+func (w *Worker) sourceRoute(p []byte, ifc *Interface) *Route {
+	if p[0]>>4 == 4 {
+		return w.route4(ifc.Table4, packet.IPv4(p).SrcUint32())
+	}
+	t := ifc.Table6
+	if p[8] == 0xfe && p[9]&0xc0 == 0x80 {
+		t = ifc.LinkLocals
+	}
+	return w.route6(t, p[8:24])
+}
