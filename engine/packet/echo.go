@@ -30,7 +30,8 @@ func MakeEchoReply4(b *Buffer) Reason {
 		return MustNotAnswer
 	}
 	m[icmpType] = ICMPv4EchoReply
-	m.SetChecksum(UpdateChecksum(m.Checksum(), uint16(ICMPv4Echo)<<8, 0))
+	// A reply of nothing but zeros sums to 0, and only all ones completes that.
+	m.SetChecksum(nonZero(UpdateChecksum(m.Checksum(), uint16(ICMPv4Echo)<<8, 0)))
 	src, dst := ip.Src(), ip.Dst()
 	ip.SetSrc(dst)
 	ip.SetDst(src)
