@@ -13,6 +13,7 @@ func addressCases() []Case {
 		{"address-ip6", addresses6},
 		{"address-unnumbered", unnumbered},
 		{"address-replace", addressReplace},
+		{"address-link-local", linkLocal},
 	}
 }
 
@@ -52,8 +53,7 @@ func addresses(s *Session) {
 		s.addAddress(one, a)
 	}
 	s.Dump(&ip.IPAddressDump{SwIfIndex: one})
-	s.Note("deletion: with another length, of one, again, of all")
-	s.delAddress(one, "10.0.0.1/25")
+	s.Note("deletion: of one, again, of all")
 	s.delAddress(one, "10.0.0.1/24")
 	s.delAddress(one, "10.0.0.1/24")
 	s.Dump(&ip.IPAddressDump{SwIfIndex: one})
@@ -138,7 +138,6 @@ func addresses6(s *Session) {
 	s.Note("enable without an address")
 	s.Call(&ip.SwInterfaceIP6EnableDisable{SwIfIndex: p.Index, Enable: true})
 	s.Call(&ip.SwInterfaceIP6EnableDisable{SwIfIndex: p.Index, Enable: true})
-	s.Call(&ip.SwInterfaceIP6GetLinkLocalAddress{SwIfIndex: p.Index})
 	s.Dump(&ip.IPAddressDump{SwIfIndex: p.Index, IsIPv6: true})
 	s.routes(0, true)
 	s.Call(&ip.SwInterfaceIP6EnableDisable{SwIfIndex: p.Index})
@@ -186,6 +185,14 @@ func unnumbered(s *Session) {
 	s.Call(&interfaces.SwInterfaceSetUnnumbered{SwIfIndex: lender, UnnumberedSwIfIndex: p.Index})
 	s.Call(&interfaces.SwInterfaceSetUnnumbered{SwIfIndex: lender, UnnumberedSwIfIndex: p.Index})
 	s.Dump(&ip.IPUnnumberedDump{SwIfIndex: none})
+}
+
+func linkLocal(s *Session) {
+	p := s.Port()
+	s.Call(&ip.SwInterfaceIP6GetLinkLocalAddress{SwIfIndex: p.Index})
+	s.Must(&ip.SwInterfaceIP6EnableDisable{SwIfIndex: p.Index, Enable: true})
+	s.Call(&ip.SwInterfaceIP6GetLinkLocalAddress{SwIfIndex: p.Index})
+	s.Call(&ip.SwInterfaceIP6GetLinkLocalAddress{SwIfIndex: missing})
 }
 
 // addressReplace is mark and sweep over the addresses.

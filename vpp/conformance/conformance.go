@@ -12,10 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/millrace/millrace/internal/netnstest"
 )
@@ -67,9 +64,8 @@ func Run(t *testing.T, machine Machine, record bool) {
 			if err != nil {
 				t.Fatalf("no transcript of VPP: %v; record it with VPP_BIN set and -record", err)
 			}
-			diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got, "\n"))
-			if diff != "" {
-				t.Errorf("behaves unlike VPP (-VPP +subject):\n%s", diff)
+			if diff := lineDiff(string(want), got); diff != "" {
+				t.Errorf("behaves unlike VPP (- VPP, + this):\n%s", diff)
 			}
 		})
 	}

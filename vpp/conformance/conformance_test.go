@@ -65,7 +65,7 @@ func TestMain(m *testing.M) {
 func runEngine(api, stats string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	e, err := engine.New(engine.Config{APISocket: api, StatsSocket: stats, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	e, err := engine.New(engine.Config{APISocket: api, StatsSocket: stats, Version: "test", Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,8 @@ import (
 
 // unsteady fields differ from run to run or from build to build.
 func unsteady() []string {
-	return []string{"stats_index", "age", "pid", "client_index", "version", "build_date", "build_directory", "vpe_pid", "link_speed"}
+	return []string{"stats_index", "age", "pid", "client_index", "program", "version", "build_date", "build_directory", "vpe_pid",
+		"link_speed", "worker_id"}
 }
 
 // describeMessage writes a message on one line, fields with a zero value left out.
@@ -59,6 +60,8 @@ func describeValue(v reflect.Value) string {
 	switch x := v.Interface().(type) {
 	case fib_types.FibPath:
 		return describePath(x)
+	case ip_types.Prefix:
+		return masked(x)
 	case interface{ ToIP() net.IP }:
 		return x.(fmt.Stringer).String()
 	case fmt.Stringer:
@@ -118,6 +121,19 @@ func describePath(p fib_types.FibPath) string {
 		}
 	}
 	return b.String() + "}"
+}
+
+// masked writes a prefix without its host bits. VPP keeps those it was given in the
+// dumps of its routes; whoever compares routes has to ignore them.
+func masked(p ip_types.Prefix) string {
+	addr, ok := netip.AddrFromSlice(p.Address.ToIP())
+	if !ok || int(p.Len) > addr.Unmap().BitLen() && p.Address.Af == ip_types.ADDRESS_IP4 || p.Len > 128 {
+		return p.String()
+	}
+	if p.Address.Af == ip_types.ADDRESS_IP4 {
+		addr = addr.Unmap()
+	}
+	return netip.PrefixFrom(addr, int(p.Len)).Masked().String()
 }
 
 // The short forms below let a case read like what it does.

@@ -198,7 +198,8 @@ func describeIP6(data []byte) string {
 // describeID shows the ids that cases use and 0. Others are the machine's choice; so is
 // that of a packet it cut in pieces.
 func describeID(h layers.IPv4) string {
-	if h.Flags&layers.IPv4MoreFragments != 0 || h.FragOffset != 0 {
+	echoReply := h.Protocol == layers.IPProtocolICMPv4 && len(h.Payload) > 0 && h.Payload[0] == 0
+	if h.Flags&layers.IPv4MoreFragments != 0 || h.FragOffset != 0 || echoReply {
 		return "any"
 	}
 	if h.Id == 0 || h.Id == 7 || h.Id == 0xffff {
@@ -269,15 +270,16 @@ func describeICMP6(data []byte) string {
 	}
 }
 
-// describeQuote describes the start of a packet inside an ICMP error.
+// describeQuote describes the start of a packet inside an ICMP error. Its TTL is left out:
+// VPP quotes it before or after it counts down.
 func describeQuote(data []byte) string {
 	text := fmt.Sprintf("%d bytes", len(data))
 	switch {
 	case len(data) >= 28 && data[0] == 0x45:
-		return fmt.Sprintf("%s of ip4 %v>%v ttl %d len %d proto %d ports %d %d", text, net.IP(data[12:16]), net.IP(data[16:20]), data[8],
+		return fmt.Sprintf("%s of ip4 %v>%v len %d proto %d ports %d %d", text, net.IP(data[12:16]), net.IP(data[16:20]),
 			binary.BigEndian.Uint16(data[2:]), data[9], binary.BigEndian.Uint16(data[20:]), binary.BigEndian.Uint16(data[22:]))
 	case len(data) >= 48 && data[0]>>4 == 6:
-		return fmt.Sprintf("%s of ip6 %v>%v limit %d len %d next %d", text, net.IP(data[8:24]), net.IP(data[24:40]), data[7],
+		return fmt.Sprintf("%s of ip6 %v>%v len %d next %d", text, net.IP(data[8:24]), net.IP(data[24:40]),
 			binary.BigEndian.Uint16(data[4:]), data[6])
 	}
 	return text
