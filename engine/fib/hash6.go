@@ -68,8 +68,13 @@ func hash6(hi, lo uint64) uint64 {
 // Lookup returns the leaf of the longest prefix that covers the 16-byte addr, or Miss.
 func (h *Hash6) Lookup(addr []byte) uint32 {
 	a := load6(addr)
+	return h.LookupWords(a.hi, a.lo)
+}
+
+// LookupWords is Lookup of an address given as two big-endian words.
+func (h *Hash6) LookupWords(hi, lo uint64) uint32 {
 	for _, t := range *h.lengths.Load() {
-		if leaf := t.find(a.hi&t.mask.hi, a.lo&t.mask.lo); leaf != Miss {
+		if leaf := t.find(hi&t.mask.hi, lo&t.mask.lo); leaf != Miss {
 			return leaf
 		}
 	}

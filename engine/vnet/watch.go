@@ -92,21 +92,33 @@ func (p *Plane) WatchNeighbors(f func(NeighborEvent)) (stop func()) {
 	}
 }
 
-// Errors yields each thread's counters that are not zero.
+// Errors yields each thread's counters that are not zero. Each worker's row is read
+// between two of its batches.
 func (p *Plane) Errors() iter.Seq2[int, ErrorCounter] {
 	return func(yield func(int, ErrorCounter) bool) {
 		names := ErrorNames()
-		for thread, row := range p.cfg.Counters {
-			for i := range names {
-				if i >= len(row.Errors) || row.Errors[i] == 0 {
+		for thread := range p.cfg.Counters {
+			row := p.errorRow(thread)
+			for i := range min(len(names), len(row)) {
+				if row[i] == 0 {
 					continue
 				}
 				c := names[i]
-				c.Count = row.Errors[i]
+				c.Count = row[i]
 				if !yield(thread, c) {
 					return
 				}
 			}
 		}
 	}
+}
+
+func (p *Plane) errorRow(thread int) (row []uint64) {
+	read := func() { row = slices.Clone(p.cfg.Counters[thread].Errors) }
+	if thread == 0 {
+		read()
+	} else {
+		p.workers[thread-1].Do(read)
+	}
+	return row
 }

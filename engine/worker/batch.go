@@ -52,7 +52,7 @@ func (w *Worker) process(index uint32, n int) {
 	b.iface = b.ifs[index]
 	b.cur.n, b.own.n = 0, 0
 	w.parse(w.rx[:n])
-	w.cached(b.cur)
+	w.resolve(b.cur)
 	w.rewrite(b.cur)
 	// A reply may cause no reply, so this ends; the bound is for the reader's peace.
 	for range 4 {

@@ -2,8 +2,11 @@ package worker
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"slices"
+	"sync/atomic"
 
+	"github.com/millrace/millrace/engine/fib"
 	"github.com/millrace/millrace/engine/packet"
 )
 
@@ -13,34 +16,103 @@ import (
 // noAdjacency marks a packet that has been dealt with.
 const noAdjacency = NoIndex
 
-// cached resolves v by the flow cache and walks the tables for the rest.
-func (w *Worker) cached(v *vector) {
+// resolve finds the adjacencies of v. Where the answer is more than one lookup (a source
+// check, IPv6) the flow cache is asked first; a plain IPv4 lookup is as quick as the cache
+// and leaves it to others.
+func (w *Worker) resolve(v *vector) {
 	b := &w.batch
+	ifc := b.iface
 	for i := range v.n {
 		v.hash[i] = v.key[i].hash()
-	}
-	misses := 0
-	for i := range v.n {
 		v.buf[i].FlowHash = uint32(v.hash[i] >> 32)
-		if e := b.flows.find(&v.key[i], v.hash[i], b.generation); e != nil {
-			v.adj[i], v.leaf[i] = e.adj, e.leaf
-			continue
-		}
-		b.miss[misses] = uint16(i)
-		misses++
 	}
-	for _, i := range b.miss[:misses] {
-		ok := w.checkSource(v, int(i))
-		if !ok {
-			v.adj[i] = noAdjacency
-			continue
+	misses := b.miss[:0]
+	if ifc.remembers() {
+		for i := range v.n {
+			if e := b.flows.find(&v.key[i], v.hash[i], b.generation); e != nil {
+				v.adj[i], v.leaf[i] = e.adj, e.leaf
+				continue
+			}
+			misses = append(misses, uint16(i))
 		}
-		w.lookup(v, int(i))
-		if v.adj[i] != noAdjacency {
-			b.flows.put(&v.key[i], v.hash[i], b.generation, v.adj[i], v.leaf[i])
+		misses = w.checkSources(v, misses)
+		w.walk(v, misses)
+		for _, i := range misses {
+			if v.adj[i] != noAdjacency {
+				b.flows.put(&v.key[i], v.hash[i], b.generation, v.adj[i], v.leaf[i])
+			}
 		}
+	} else {
+		for i := range v.n {
+			misses = append(misses, uint16(i))
+		}
+		w.walk(v, misses)
 	}
 	w.countRoutes(v)
+}
+
+// remembers reports whether packets of this interface are worth an entry in the flow cache.
+func (i *Interface) remembers() bool { return i.URPF4 != FilterOff || i.URPF6 != FilterOff }
+
+// checkSources returns those of which whose source may come in here, and drops the rest.
+func (w *Worker) checkSources(v *vector, which []uint16) []uint16 {
+	good := which[:0]
+	for _, i := range which {
+		if w.checkSource(v, int(i)) {
+			good = append(good, i)
+		} else {
+			v.adj[i] = noAdjacency
+		}
+	}
+	return good
+}
+
+// walk looks up the packets that came in by the batch's interface, in short loops, so
+// that the memory accesses of many lookups overlap; what is not straight goes to lookup.
+func (w *Worker) walk(v *vector, which []uint16) {
+	ifc := w.batch.iface
+	if ifc.Table4 != nil {
+		t := ifc.Table4.Trie.Reader()
+		for _, i := range which {
+			if k := &v.key[i]; k.f&keyV6 == 0 {
+				v.leaf[i] = t.Lookup(bigEndian(uint32(k.a >> 32)))
+			}
+		}
+	}
+	if ifc.Table6 != nil {
+		t := ifc.Table6.Hash
+		for _, i := range which {
+			k := &v.key[i]
+			switch {
+			case k.f&keyV6 == 0:
+			case byte(k.c) == 0xff:
+				v.leaf[i] = fib.Miss // a group: not by the table
+			default:
+				v.leaf[i] = t.LookupWords(bits.ReverseBytes64(k.c), bits.ReverseBytes64(k.d))
+			}
+		}
+	}
+	leaves, routes, adjs := w.state.leaves, w.state.routes.View(), w.state.adjs.View()
+	for _, i := range which {
+		n := atomic.LoadUint32(&leaves[min(v.leaf[i], uint32(len(leaves)-1))])
+		v.adj[i] = n
+	}
+	for _, i := range which {
+		n := v.adj[i]
+		v.adj[i] = noAdjacency
+		if uint64(n) < uint64(len(routes)) {
+			if r := routes[n].Load(); r != nil && r.Balance.Len() == 1 {
+				adj := r.Balance.Pick(0)
+				if uint64(adj) < uint64(len(adjs)) {
+					if a := adjs[adj].Load(); a != nil && a.Kind == KindRewrite {
+						v.adj[i] = adj
+						continue
+					}
+				}
+			}
+		}
+		w.lookup(v, int(i))
+	}
 }
 
 // uncached resolves packets of our own: they have no source check and leave no trace in
@@ -273,9 +345,7 @@ func (k flowKey) only(f uint32) flowKey {
 	return k
 }
 
-func bigEndian(x uint32) uint32 {
-	return x>>24 | x>>8&0xff00 | x<<8&0xff0000 | x<<24
-}
+func bigEndian(x uint32) uint32 { return bits.ReverseBytes32(x) }
 
 // leaf4 looks addr up in t with a view of the trie that lasts for the batch.
 func (w *Worker) leaf4(t *Table4, addr uint32) uint32 {
