@@ -9,7 +9,9 @@ package program
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 
 	"go.fd.io/govpp/binapi/fib"
 
@@ -115,24 +117,26 @@ func (p *Program) name(index uint32) (name string, ours bool) {
 
 // Apply carries out a plan and tells done what became of each step, in an order that
 // keeps the plan's dependencies. A step whose ground another step failed to lay fails
-// too; all others go on.
-func (p *Program) Apply(ctx context.Context, plan dataplane.Plan, done func(dataplane.Step, error)) {
+// too, with ErrBlocked; all others go on. Objects in postponed are not touched: they count
+// as failed before.
+func (p *Program) Apply(ctx context.Context, plan dataplane.Plan, postponed map[dataplane.Key]error, done func(dataplane.Step, error)) {
 	f := failures{broken: map[dataplane.Key]error{}, held: map[dataplane.Key]error{}}
+	maps.Copy(f.broken, postponed)
 	for len(plan) > 0 {
 		n := stage(plan)
 		var ready []dataplane.Step
 		for _, step := range plan[:n] {
 			if err := f.blocks(step); err != nil {
 				f.add(step, err)
-				done(step, fmt.Errorf("%s %s: %w", step.Verb, step.Object.Key(), err))
+				done(step, err)
 				continue
 			}
 			ready = append(ready, step)
 		}
 		for i, err := range p.run(ctx, ready) {
 			if err != nil {
-				f.add(ready[i], err)
 				err = fmt.Errorf("%s %s: %w", ready[i].Verb, ready[i].Object.Key(), err)
+				f.add(ready[i], err)
 			}
 			done(ready[i], err)
 		}
@@ -194,6 +198,10 @@ func (p *Program) exchange(step dataplane.Step) (vpp.Exchange, error) {
 	return vpp.Exchange{}, fmt.Errorf("no file of this package knows a %s", step.Object.Key().Kind)
 }
 
+// ErrBlocked says that a step was not tried: what it stands on, or what stands on it,
+// failed before. The error of that comes with it.
+var ErrBlocked = errors.New("not tried")
+
 // failures are what later steps of a plan cannot build on.
 type failures struct {
 	broken map[dataplane.Key]error // steps that failed
@@ -212,17 +220,17 @@ func (f failures) add(step dataplane.Step, err error) {
 func (f failures) blocks(step dataplane.Step) error {
 	key := step.Object.Key()
 	if err, ok := f.broken[key]; ok {
-		return fmt.Errorf("an earlier step failed: %w", err)
+		return fmt.Errorf("%w again: %w", ErrBlocked, err)
 	}
 	if step.Verb == dataplane.Delete {
 		if err, ok := f.held[key]; ok {
-			return fmt.Errorf("something on it could not be deleted: %w", err)
+			return fmt.Errorf("%w while something is on it: %w", ErrBlocked, err)
 		}
 		return nil
 	}
 	for _, k := range dataplane.Requires(step.Object) {
 		if err, ok := f.broken[k]; ok {
-			return fmt.Errorf("%s is not there: %w", k, err)
+			return fmt.Errorf("%w without %s: %w", ErrBlocked, k, err)
 		}
 	}
 	return nil

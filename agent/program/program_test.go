@@ -93,7 +93,7 @@ func observe(t *testing.T, p *Program) dataplane.State {
 func reach(t *testing.T, p *Program, want dataplane.State) dataplane.Plan {
 	t.Helper()
 	plan := dataplane.Diff(observe(t, p), want)
-	p.Apply(t.Context(), plan, func(_ dataplane.Step, err error) {
+	p.Apply(t.Context(), plan, nil, func(_ dataplane.Step, err error) {
 		if err != nil {
 			t.Error(err)
 		}

@@ -1,0 +1,166 @@
+// Package agent owns the loop that makes a node's dataplane do what the facts say:
+// observe, compile, diff, apply, keep what was acknowledged.
+//
+// It is the single writer of what the agent believes the machine to have. First boot, a
+// restart of the agent and one of the machine are the same path with another beginning. It
+// never learns a fact itself and never speaks a message: its rooms watch, attach and
+// program do.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/millrace/millrace/agent/compile"
+	"github.com/millrace/millrace/agent/program"
+	"github.com/millrace/millrace/cluster"
+	"github.com/millrace/millrace/vpp"
+)
+
+// Cluster is where the facts of the API's objects come from.
+type Cluster interface {
+	// Snapshot returns all but the attachments.
+	Snapshot() cluster.Snapshot
+	// Changed receives a value after the facts changed; several changes may be one value.
+	Changed() <-chan struct{}
+}
+
+// Attachments is where the facts of the CNI door come from.
+type Attachments interface {
+	// Facts returns the attachments and the revision they stand at.
+	Facts() (revision uint64, attachments []cluster.Attachment)
+	// Changed is like that of Cluster.
+	Changed() <-chan struct{}
+}
+
+// Config is what an Agent works with.
+type Config struct {
+	Node        string // this node's name in the facts
+	VPP         vpp.Config
+	Options     compile.Options // Device is probed on each connection
+	Cluster     Cluster
+	Attachments Attachments
+	Resync      time.Duration // how often to observe although nothing changed; 0 = 30 s
+	Log         *slog.Logger
+	Metrics     prometheus.Registerer // nil = none
+}
+
+const defaultResync = 30 * time.Second
+
+// ErrNotReady is why Ready fails before the first round of a connection is through.
+var ErrNotReady = errors.New("the dataplane is not programmed yet")
+
+// Agent runs the loop.
+type Agent struct {
+	config  Config
+	log     *slog.Logger
+	metrics *metrics
+
+	// remains are interfaces that a machine lost by dying; the kernel may still have
+	// their other ends. Only Run's goroutine touches them.
+	remains remains
+
+	// mu guards last and next, the latest outcome and the channel closed when another comes.
+	mu   sync.Mutex
+	last outcome
+	next chan struct{}
+}
+
+// New checks the configuration; Run does the work.
+func New(c Config) (*Agent, error) {
+	if c.Node == "" || c.Cluster == nil || c.Attachments == nil || c.Log == nil {
+		return nil, errors.New("make agent: it needs a node name, both sources of facts and a logger")
+	}
+	if c.Resync <= 0 {
+		c.Resync = defaultResync
+	}
+	a := &Agent{config: c, log: c.Log, next: make(chan struct{})}
+	a.last.down = ErrNotReady
+	var err error
+	if a.metrics, err = newMetrics(c.Metrics); err != nil {
+		return nil, fmt.Errorf("make agent: %w", err)
+	}
+	return a, nil
+}
+
+// Run connects to the machine and keeps it as the facts want it, over and over when the
+// machine goes away, until ctx ends. Then it returns nil and leaves the machine as it is:
+// packets go on.
+func (a *Agent) Run(ctx context.Context) error {
+	reported := ""
+	for conn, err := range vpp.Connections(ctx, a.config.VPP) {
+		if err != nil {
+			a.publish(outcome{down: fmt.Errorf("%w: %w", ErrNotReady, err)})
+			if err.Error() != reported {
+				reported = err.Error()
+				a.log.Info("waiting for the dataplane", "err", err)
+			}
+			continue
+		}
+		reported = ""
+		a.log.Info("connected to the dataplane", "generation", conn.Generation())
+		a.metrics.connected.Set(1)
+		err := a.serve(ctx, conn)
+		a.metrics.connected.Set(0)
+		a.publish(outcome{down: fmt.Errorf("%w: %w", ErrNotReady, err)})
+		if ctx.Err() == nil {
+			a.log.Warn("lost the dataplane", "err", err)
+		}
+	}
+	return nil
+}
+
+// serve works on one connection until it ends, and says why it did.
+func (a *Agent) serve(ctx context.Context, conn *vpp.Conn) error {
+	p, err := program.New(ctx, conn, a.config.Node)
+	if err != nil {
+		return err
+	}
+	r := round{agent: a, program: p, options: a.config.Options}
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	a.metrics.device.Reset()
+	a.metrics.device.WithLabelValues(deviceName(r.options.Device)).Set(1)
+	defer func() { a.remains.keep(r.have) }()
+	for {
+		wait, err := r.run(ctx)
+		if err != nil {
+			return err
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		case <-conn.Done():
+			timer.Stop()
+			return conn.Err()
+		case <-a.config.Cluster.Changed():
+		case <-a.config.Attachments.Changed():
+		case <-timer.C:
+			r.observe = true
+		}
+		timer.Stop()
+	}
+}
+
+// facts joins both doors. Attachments are read first, so that their revision never claims
+// more than what is compiled.
+func (a *Agent) facts() cluster.Snapshot {
+	revision, attachments := a.config.Attachments.Facts()
+	return a.config.Cluster.Snapshot().WithAttachments(revision, attachments)
+}
+
+func deviceName(d compile.Device) string {
+	if d == compile.DeviceVeth {
+		return "veth"
+	}
+	return "tun"
+}

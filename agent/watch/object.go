@@ -1,0 +1,111 @@
+package watch
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/millrace/millrace/cluster"
+)
+
+var errNoName = errors.New("metadata.name is missing")
+
+// Node keeps of a Kubernetes Node what the dataplane needs.
+func Node(o *corev1.Node) (cluster.Node, error) {
+	n := cluster.Node{Name: o.Name, Labels: o.Labels}
+	if n.Name == "" {
+		return n, errNoName
+	}
+	for i, a := range o.Status.Addresses {
+		if a.Type != corev1.NodeInternalIP {
+			continue
+		}
+		addr, err := netip.ParseAddr(a.Address)
+		if err != nil {
+			return n, fmt.Errorf("status.addresses[%d].address: %w", i, err)
+		}
+		n.Addresses = append(n.Addresses, addr.Unmap())
+	}
+	cidrs, field := o.Spec.PodCIDRs, "spec.podCIDRs"
+	if len(cidrs) == 0 && o.Spec.PodCIDR != "" {
+		cidrs, field = []string{o.Spec.PodCIDR}, "spec.podCIDR"
+	}
+	for i, text := range cidrs {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return n, fmt.Errorf("%s[%d]: %w", field, i, err)
+		}
+		if p != p.Masked() {
+			return n, fmt.Errorf("%s[%d]: %s has host bits: want %s", field, i, p, p.Masked())
+		}
+		n.PodCIDRs = append(n.PodCIDRs, p)
+	}
+	return n, nil
+}
+
+// Namespace keeps of a Kubernetes Namespace what selectors need.
+func Namespace(o *corev1.Namespace) (cluster.Namespace, error) {
+	n := cluster.Namespace{Name: o.Name, Labels: o.Labels}
+	if n.Name == "" {
+		return n, errNoName
+	}
+	return n, nil
+}
+
+// Pod keeps of a Kubernetes Pod what the dataplane needs. A Pod without a namespace is in
+// "default".
+func Pod(o *corev1.Pod) (cluster.Pod, error) {
+	p := cluster.Pod{
+		Key: cluster.PodKey{Namespace: o.Namespace, Name: o.Name}, UID: string(o.UID), Node: o.Spec.NodeName,
+		HostNetwork: o.Spec.HostNetwork, Phase: o.Status.Phase, Labels: o.Labels,
+		Annotations: ourAnnotations(o.Annotations),
+	}
+	if p.Key.Namespace == "" {
+		p.Key.Namespace = corev1.NamespaceDefault
+	}
+	if p.Key.Name == "" {
+		return p, errNoName
+	}
+	for i, ip := range o.Status.PodIPs {
+		addr, err := netip.ParseAddr(ip.IP)
+		if err != nil {
+			return p, fmt.Errorf("status.podIPs[%d].ip: %w", i, err)
+		}
+		p.Addresses = append(p.Addresses, addr.Unmap())
+	}
+	for i, c := range o.Spec.Containers {
+		for j, port := range c.Ports {
+			if port.Name == "" {
+				continue
+			}
+			if port.ContainerPort < 1 || port.ContainerPort > 65535 {
+				return p, fmt.Errorf("spec.containers[%d].ports[%d].containerPort: %d: want 1 to 65535", i, j, port.ContainerPort)
+			}
+			protocol := port.Protocol
+			if protocol == "" {
+				protocol = corev1.ProtocolTCP
+			}
+			p.Ports = append(p.Ports, cluster.Port{Name: port.Name, Number: uint16(port.ContainerPort), Protocol: protocol})
+		}
+	}
+	return p, nil
+}
+
+// ourAnnotations are those that the dataplane reads; others change often and mean nothing
+// to it.
+func ourAnnotations(all map[string]string) map[string]string {
+	var ours map[string]string
+	for key, value := range all {
+		if !strings.HasPrefix(key, "millrace.io/") && key != "kubernetes.io/ingress-bandwidth" && key != "kubernetes.io/egress-bandwidth" {
+			continue
+		}
+		if ours == nil {
+			ours = map[string]string{}
+		}
+		ours[key] = value
+	}
+	return ours
+}

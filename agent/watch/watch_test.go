@@ -1,0 +1,169 @@
+package watch
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const nodes = `# two documents and a comment
+---
+apiVersion: v1
+kind: Node
+metadata: {name: worker-1, labels: {zone: a}}
+spec: {podCIDRs: [10.1.0.0/24, "fd01::/64"]}
+status:
+  addresses:
+  - {type: Hostname, address: worker-1}
+  - {type: InternalIP, address: 10.0.0.1}
+  - {type: InternalIP, address: "fd00::1"}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: default, labels: {team: x}}
+`
+
+const pods = `apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Pod
+  metadata:
+    name: web
+    uid: 1f
+    labels: {app: web}
+    annotations: {millrace.io/memif: "[]", other: x, kubernetes.io/egress-bandwidth: 10M}
+  spec:
+    nodeName: worker-1
+    containers:
+    - name: c
+      ports: [{name: http, containerPort: 80}, {containerPort: 81}]
+  status: {phase: Running, podIPs: [{ip: 10.1.0.5}]}
+`
+
+const snapshot = `revision 0
+node worker-1 address=10.0.0.1 address=fd00::1 podcidr=10.1.0.0/24 podcidr=fd01::/64 label=zone=a
+namespace default label=team=x
+pod default/web uid=1f node=worker-1 phase=Running address=10.1.0.5 port=http:80/TCP label=app=web annotation=kubernetes.io/egress-bandwidth=10M annotation=millrace.io/memif=[]
+`
+
+func write(t *testing.T, dir, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOpen(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "nodes.yaml", nodes)
+	write(t, dir, "pods.yml", pods)
+	write(t, dir, "notes.txt", "kind: Nonsense")
+	write(t, dir, ".hidden.yaml", "kind: Nonsense")
+	write(t, dir, "empty.yaml", "---\n# nothing\n---\n")
+	d, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := d.Snapshot().String(); got != snapshot {
+		t.Errorf("facts are\n%s\nwant\n%s", got, snapshot)
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	const node = "apiVersion: v1\nkind: Node\nmetadata: {name: a}\n"
+	tests := []struct{ text, want string }{
+		{"kind: [", "f.yaml: document 1"},
+		{node + "---\n" + node, "f.yaml: document 2: Node a: Node a stands twice, first in"},
+		{node + "spec: {podCIDRz: []}", `document 1: Node a: unknown field "spec.podCIDRz"`},
+		{node + "spec: {podCIDRs: [10.0.0.0]}", "Node a: spec.podCIDRs[0]"},
+		{node + "spec: {podCIDRs: [10.0.0.1/8]}", "want 10.0.0.0/8"},
+		{node + "spec: {podCIDRs: 3}", "document 1: Node a: json: cannot unmarshal number"},
+		{node + "status: {addresses: [{type: InternalIP, address: x}]}", "status.addresses[0].address"},
+		{node + "kind: Node", "already set"},
+		{"apiVersion: v1\nkind: Node\n", "Node (no metadata.name): metadata.name is missing"},
+		{"apiVersion: v1\nkind: Service\nmetadata: {name: s}", `Service s: apiVersion "v1" with kind "Service" is not known here`},
+		{"apiVersion: v2\nkind: Node\nmetadata: {name: s}", `apiVersion "v2"`},
+		{"metadata: {name: s}", "(no kind) s"},
+		{"apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nstatus: {podIPs: [{ip: x}]}", "Pod p: status.podIPs[0].ip"},
+		{"apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, ports: [{name: h, containerPort: 70000}]}]}", "ports[0].containerPort: 70000"},
+		{"apiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: Node, metadata: {name: a}}, {kind: X}]", "item 2: X"},
+		{"apiVersion: v1\nkind: List\nthings: []", `unknown field "things"`},
+		{"just words", "document 1"},
+	}
+	for _, tt := range tests {
+		dir := t.TempDir()
+		write(t, dir, "f.yaml", tt.text)
+		_, err := Open(dir)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%q\ngives %v\nwant  %q", tt.text, err, tt.want)
+		}
+	}
+	if _, err := Open(filepath.Join(t.TempDir(), "missing")); err == nil {
+		t.Error("a missing directory is no error")
+	}
+}
+
+// tick lets the fake clock pass one look at the directory.
+func tick() {
+	time.Sleep(interval)
+	synctest.Wait()
+}
+
+func TestRunFollowsChanges(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "nodes.yaml", nodes)
+	synctest.Test(t, func(t *testing.T) {
+		d, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var log strings.Builder
+		done := make(chan error)
+		go func() { done <- d.Run(ctx, slog.New(slog.NewTextHandler(&log, nil))) }()
+		write(t, dir, "pods.yaml", pods)
+		<-d.Changed()
+		if got := d.Snapshot().String(); got != snapshot {
+			t.Errorf("facts are\n%s\nwant\n%s", got, snapshot)
+		}
+		// A broken file changes nothing, and is reported once.
+		write(t, dir, "pods.yaml", "kind: Broken")
+		tick()
+		tick()
+		if got := d.Snapshot().String(); got != snapshot {
+			t.Errorf("a broken file changed the facts to\n%s", got)
+		}
+		if n := strings.Count(log.String(), "Broken"); n == 0 || strings.Count(log.String(), "level=ERROR") != 1 {
+			t.Errorf("want one report of the broken file, got\n%s", &log)
+		}
+		if err := os.Remove(filepath.Join(dir, "pods.yaml")); err != nil {
+			t.Fatal(err)
+		}
+		<-d.Changed()
+		if n := len(d.Snapshot().Pods); n != 0 {
+			t.Errorf("%d pods after their file went", n)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(nodes))
+	f.Add([]byte(pods))
+	f.Add([]byte("a: &a [*a]"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s := newFacts()
+		if err := s.decode("f", data); err == nil {
+			_ = s.snapshot.String()
+		}
+	})
+}
