@@ -215,21 +215,23 @@ func (w *Worker) Run() error {
 	w.jobs = nil
 	w.mu.Unlock()
 	for _, j := range jobs {
+		if j.do == nil {
+			continue // another Stop
+		}
 		j.do()
 		close(j.done)
 	}
 	return err
 }
 
-// Stop makes Run return; a later Close frees the worker's memory.
+// Stop makes Run return, also a Run that has not begun yet; a later Close frees the
+// worker's memory.
 func (w *Worker) Stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.running {
-		w.jobs = append(w.jobs, job{})
-		w.pending.Store(true)
-		w.wakeUp()
-	}
+	w.jobs = append(w.jobs, job{})
+	w.pending.Store(true)
+	w.wakeUp()
 }
 
 // Close frees the worker's memory and descriptors. Run has returned.
