@@ -79,11 +79,12 @@ func (s *Server) settle(ctx context.Context, id cluster.AttachmentID) error {
 	if !leaving {
 		return nil
 	}
-	return s.wait(ctx, id, revision)
+	return s.waitRemoved(ctx, id, revision)
 }
 
 // store allocates addresses and makes the attachment a fact.
 func (s *Server) store(r record) (record, error) {
+	s.freeRemoved()
 	addresses, err := s.pool.take(r.ID, s.ranges())
 	if err != nil {
 		return record{}, err

@@ -21,8 +21,10 @@ import (
 
 // Loop is what the server asks of the agent's loop.
 type Loop interface {
-	// WaitApplied returns nil when the dataplane does what the facts up to revision say. Its
-	// error is ctx's, or why the dataplane refuses.
+	// WaitApplied returns nil when the dataplane does what the facts up to revision say: the
+	// attachment stored with that revision is applied, or, when there is none, all that was
+	// removed is gone. Its error is ctx's, or what keeps that from happening. With a ctx
+	// that has ended it answers without waiting.
 	WaitApplied(ctx context.Context, revision uint64) error
 	// Ready is nil while the loop has the dataplane and has applied all facts at least once.
 	Ready() error
@@ -101,12 +103,10 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-// wait returns when the loop has applied a revision, and lets go of the addresses that
-// were held until then.
+// wait returns when the loop has applied a revision.
 func (s *Server) wait(ctx context.Context, id cluster.AttachmentID, revision uint64) error {
 	err := s.loop.WaitApplied(ctx, revision)
 	if err == nil {
-		s.pool.applied(revision)
 		return nil
 	}
 	if ctx.Err() != nil {
@@ -118,17 +118,40 @@ func (s *Server) wait(ctx context.Context, id cluster.AttachmentID, revision uin
 	return cni.Errorf(cni.CodeNotApplied, "wait until the dataplane has applied %s: %v", id, err)
 }
 
-// awaitStart returns when what the journal held at the start is applied: until then the
-// dataplane may still forward to addresses whose attachments are gone from the journal.
+// awaitStart returns when the loop went through what the journal held at the start: until
+// then the dataplane may still forward to addresses whose attachments are gone from the
+// journal. What it could not apply of that is no reason to serve nobody else.
 func (s *Server) awaitStart(ctx context.Context, id cluster.AttachmentID) error {
 	if s.started.Load() {
 		return nil
 	}
-	if err := s.wait(ctx, id, s.loaded); err != nil {
+	if err := s.wait(ctx, id, s.loaded); err != nil && ctx.Err() != nil {
 		return err
 	}
 	s.started.Store(true)
 	return nil
+}
+
+// waitRemoved returns when the loop has applied a removal; with that, every earlier one is
+// applied too.
+func (s *Server) waitRemoved(ctx context.Context, id cluster.AttachmentID, revision uint64) error {
+	if err := s.wait(ctx, id, revision); err != nil {
+		return err
+	}
+	s.pool.applied(revision)
+	return nil
+}
+
+// freeRemoved lets go of the addresses whose removal is applied though nobody waited for
+// it: a failed ADD's, or those of a DEL that was given up.
+func (s *Server) freeRemoved() {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, revision := range s.pool.removals() {
+		if s.loop.WaitApplied(ended, revision) == nil {
+			s.pool.applied(revision)
+		}
+	}
 }
 
 // alive says whether an attachment's network namespace is still the one it was made in.

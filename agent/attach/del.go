@@ -45,7 +45,7 @@ func (s *Server) remove(ctx context.Context, r record) error {
 	if err != nil {
 		return cni.Errorf(cni.CodeNotStored, "%v", err)
 	}
-	if err := s.wait(ctx, r.ID, revision); err != nil {
+	if err := s.waitRemoved(ctx, r.ID, revision); err != nil {
 		return cni.Errorf(types.ErrTryAgainLater, "%v", err)
 	}
 	return nil

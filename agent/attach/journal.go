@@ -103,6 +103,9 @@ func load(d disk, dir, boot string) (*Journal, error) {
 		r.Revision = j.revision
 		j.records[r.ID] = r
 	}
+	if len(found) > 0 {
+		j.revision++ // that of the whole, which waits for no single one of them
+	}
 	return j, nil
 }
 

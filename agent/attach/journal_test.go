@@ -84,8 +84,8 @@ func TestJournalKeepsFacts(t *testing.T) {
 	if first.Revision != 1 || second.Revision != 2 {
 		t.Errorf("revisions %d and %d, want 1 and 2", first.Revision, second.Revision)
 	}
-	if r, err := j.put(numbered(9)); err != nil || r.Revision != 3 {
-		t.Errorf("put = %d, %v; want revision 3", r.Revision, err)
+	if r, err := j.put(numbered(9)); err != nil || r.Revision != 4 {
+		t.Errorf("put = %d, %v; want revision 4", r.Revision, err)
 	}
 }
 

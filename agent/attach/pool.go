@@ -142,6 +142,20 @@ func (p *pool) leaving(id cluster.AttachmentID) (revision uint64, ok bool) {
 	return h.until, h.until > 0
 }
 
+// removals are the revisions that free held addresses, the lowest first.
+func (p *pool) removals() []uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []uint64
+	for _, h := range p.holds {
+		if h.until > 0 {
+			all = append(all, h.until)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
 // drop ends a hold.
 func (p *pool) drop(id cluster.AttachmentID) {
 	p.mu.Lock()

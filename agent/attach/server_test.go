@@ -399,6 +399,52 @@ func TestExhaustedRange(t *testing.T) {
 	}
 }
 
+// TestAddressesOfRemovals: they are free when the loop says so, and only then, whether or
+// not anybody waits for it.
+func TestAddressesOfRemovals(t *testing.T) {
+	n := start(t, "10.1.0.0/30") // room for one
+	n.pods.Make("/run/netns/c1")
+	n.loop.Refuse(errors.New("busy"))
+	_, err := n.Add(t.Context(), addRequest("c1"))
+	wantCode(t, err, cni.CodeNotApplied, "busy")
+	n.loop.Refuse(nil)
+	n.add(t, "c2") // no DEL of c1 came
+
+	n = start(t, "10.1.0.0/29") // room for five
+	n.add(t, "c1")
+	n.loop.Stick(2, errors.New("delete tap: busy"))
+	_, err = n.Del(t.Context(), delRequest("c1"))
+	wantCode(t, err, types.ErrTryAgainLater, "delete tap: busy")
+	for i := range 4 {
+		n.add(t, fmt.Sprintf("d%d", i)) // applied, which says nothing of the removal
+	}
+	n.pods.Make("/run/netns/d4")
+	_, err = n.Add(t.Context(), addRequest("d4"))
+	wantCode(t, err, types.ErrTryAgainLater, "5 of 5 in use", "1 will be free")
+	n.loop.Stick(2, nil)
+	if got := n.add(t, "d4"); got[0] != "10.1.0.2/32" {
+		t.Errorf("got %v, want the address that became free", got)
+	}
+}
+
+// TestRestartWithADeadContainer: what cannot be applied any more must not stop the others.
+func TestRestartWithADeadContainer(t *testing.T) {
+	n := start(t, "10.1.0.0/24")
+	n.add(t, "c1")
+	n.pods.Remove("/run/netns/c1")
+	n.stop()
+	loop := &attachtest.Loop{}
+	loop.Stick(1, errors.New("no such namespace"))
+	n = startIn(t, n.dir, loop, n.pods, "10.1.0.0/24")
+	n.add(t, "c2")
+	if _, err := n.Del(t.Context(), delRequest("c1")); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff([]string{"c2/eth0"}, n.facts()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestDelIsIdempotent(t *testing.T) {
 	n := start(t, "10.1.0.0/24")
 	n.add(t, "c1")

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	specversion "github.com/containernetworking/cni/pkg/version"
@@ -50,11 +51,16 @@ func start(t *testing.T, ranges ...string) *node {
 	if err := os.Symlink(os.Args[0], filepath.Join(dir, "millrace")); err != nil {
 		t.Fatal(err)
 	}
-	n.runtime = libcni.NewCNIConfigWithCacheDir([]string{dir}, filepath.Join(dir, "cache"), nil)
+	n.runtime = libcni.NewCNIConfigWithCacheDir([]string{dir}, filepath.Join(dir, "cache"), executor())
 	if len(ranges) > 0 {
 		n.serve(t, ranges)
 	}
 	return n
+}
+
+// executor is libcni's own, set beforehand: it would set it on first use without a lock.
+func executor() invoke.Exec {
+	return &invoke.DefaultExec{RawExec: &invoke.RawExec{Stderr: os.Stderr}, PluginDecoder: specversion.PluginDecoder{}}
 }
 
 func (n *node) serve(t *testing.T, ranges []string) {
@@ -203,7 +209,7 @@ func (n *node) statusAndGC(t *testing.T, list *libcni.NetworkConfigList) {
 	}
 	n.loop.Away(nil)
 	n.pods.Make("/run/netns/c2")
-	forgetful := libcni.NewCNIConfigWithCacheDir([]string{n.plugins}, filepath.Join(n.plugins, "other-cache"), nil)
+	forgetful := libcni.NewCNIConfigWithCacheDir([]string{n.plugins}, filepath.Join(n.plugins, "other-cache"), executor())
 	if _, err := forgetful.AddNetworkList(t.Context(), list, pod("c2")); err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ type Loop struct {
 	mu      sync.Mutex
 	held    bool
 	refuse  error
+	stuck   map[uint64]error
 	away    error
 	applied uint64
 	waiting int
@@ -33,6 +34,17 @@ func (l *Loop) Release() { l.change(func() { l.held = false }) }
 // Refuse makes waiting fail with err; nil ends that.
 func (l *Loop) Refuse(err error) { l.change(func() { l.refuse = err }) }
 
+// Stick makes waiting for one revision fail with err, those before and after go on; nil
+// ends that.
+func (l *Loop) Stick(revision uint64, err error) {
+	l.change(func() {
+		if l.stuck == nil {
+			l.stuck = map[uint64]error{}
+		}
+		l.stuck[revision] = err
+	})
+}
+
 // Away is what Ready answers; nil: ready.
 func (l *Loop) Away(err error) { l.change(func() { l.away = err }) }
 
@@ -46,6 +58,9 @@ func (l *Loop) WaitApplied(ctx context.Context, revision uint64) error {
 	l.change(func() { l.waiting++ })
 	defer l.change(func() { l.waiting-- })
 	return l.await(ctx, func() (bool, error) {
+		if err := l.stuck[revision]; err != nil {
+			return false, err
+		}
 		if revision <= l.applied {
 			return true, nil
 		}
