@@ -158,12 +158,19 @@ func (s *Server) swInterfaceSetInterfaceName(_ *session, q *interfaces.SwInterfa
 	return s.stats.SetInterface(i.Index, i.Name)
 }
 
+// swInterfaceSetRxMode of all queues of an interface that has none does nothing.
 func (s *Server) swInterfaceSetRxMode(_ *session, q *interfaces.SwInterfaceSetRxMode, _ *interfaces.SwInterfaceSetRxModeReply) error {
-	queue := -1
-	if q.QueueIDValid {
-		queue = int(q.QueueID)
+	i, err := s.plane.Interface(uint32(q.SwIfIndex))
+	if err != nil {
+		return err
 	}
-	return s.plane.SetRxMode(uint32(q.SwIfIndex), queue, vnet.RxMode(q.Mode))
+	if q.QueueIDValid {
+		return s.plane.SetRxMode(i.Index, int(q.QueueID), vnet.RxMode(q.Mode))
+	}
+	if i.RxQueues == 0 {
+		return nil
+	}
+	return s.plane.SetRxMode(i.Index, -1, vnet.RxMode(q.Mode))
 }
 
 // swInterfaceSetRxPlacement: the main thread never polls a device here.
