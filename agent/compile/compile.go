@@ -61,10 +61,7 @@ func Compile(s cluster.Snapshot, node string, o Options) (Result, error) {
 		},
 		owner: map[netip.Addr]string{},
 	}
-	c.podCIDRs = append(slices.Clone(c.node.PodCIDRs), o.PodCIDRs...)
-	slices.SortFunc(c.podCIDRs, netip.Prefix.Compare)
-	c.podCIDRs = slices.Compact(c.podCIDRs)
-
+	c.podCIDRs = PodCIDRs(s, node, o)
 	attachments := inOrder(s.Attachments)
 	c.gateway()
 	for _, a := range c.node.Addresses {
@@ -83,6 +80,14 @@ func Compile(s cluster.Snapshot, node string, o Options) (Result, error) {
 		return Result{}, fmt.Errorf("compile node %q: %w", node, c.err)
 	}
 	return c.result, nil
+}
+
+// PodCIDRs are the ranges that a node gives to its pods: those of its Node object and
+// those of its configuration, each once, in order.
+func PodCIDRs(s cluster.Snapshot, node string, o Options) []netip.Prefix {
+	all := append(slices.Clone(s.Nodes[node].PodCIDRs), o.PodCIDRs...)
+	slices.SortFunc(all, netip.Prefix.Compare)
+	return slices.Compact(all)
 }
 
 // inOrder sorts by age, so that of two attachments that want the same the older has it.

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/internal/netnstest"
 	"github.com/millrace/millrace/vpp"
 )
@@ -49,11 +52,32 @@ type machine struct {
 func machines(t *testing.T) []machine {
 	netnstest.NeedTun(t)
 	dir := t.TempDir()
-	var list []machine
+	list := []machine{{"engine", filepath.Join(dir, "engine.sock"), func(t *testing.T) func() { return startEngine(t, dir) }}}
 	if bin := os.Getenv("VPP_BIN"); bin != "" {
 		list = append(list, machine{"vpp", filepath.Join(dir, "vpp.sock"), func(t *testing.T) func() { return startVPP(t, bin, dir) }})
 	}
 	return list
+}
+
+// startEngine runs the embedded engine in this process.
+func startEngine(t *testing.T, dir string) (stop func()) {
+	t.Helper()
+	e, err := engine.New(engine.Config{
+		APISocket: filepath.Join(dir, "engine.sock"), StatsSocket: filepath.Join(dir, "engine-stats.sock"),
+		MaxInterfaces: 64, MaxRoutes: 1024, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx, func() {}) }()
+	return sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("engine: %v", err)
+		}
+	})
 }
 
 func startVPP(t *testing.T, bin, dir string) (stop func()) {
@@ -81,14 +105,10 @@ plugins {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	done := false
-	return func() {
-		if !done {
-			done = true
-			cmd.Process.Kill()
-			cmd.Wait()
-		}
-	}
+	return sync.OnceFunc(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
 }
 
 // connect waits until the machine answers.

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"runtime/debug"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace/millrace/agent"
+	"github.com/millrace/millrace/agent/attach"
+	"github.com/millrace/millrace/agent/compile"
+	"github.com/millrace/millrace/agent/watch"
+	"github.com/millrace/millrace/internal/nodeconfig"
+	"github.com/millrace/millrace/vpp"
+)
+
+func runAgent(ctx context.Context, args []string) error {
+	set := flag.NewFlagSet("agent", flag.ContinueOnError)
+	set.String("config", nodeconfig.Path, "the NodeConfig `file`; the flags below override it")
+	set.String("api-socket", "", "VPP binary API `socket`")
+	set.String("cni-socket", "", "`socket` where the CNI plugin finds the agent")
+	set.String("state-dir", "", "`directory` of the journal of pod attachments")
+	set.String("node-name", "", "this node's `name` in Kubernetes")
+	set.String("log-level", "", "debug, info, warn or error")
+	mtu := set.Int("mtu", 0, "of pod interfaces, in `bytes`")
+	facts := set.String("facts", "", "`directory` of YAML files with Kubernetes objects")
+	address := set.String("metrics", "", "serve GET /metrics and /readyz on this `address`, for example 127.0.0.1:9090")
+	if err := set.Parse(args); err != nil {
+		return err
+	}
+	if set.NArg() > 0 {
+		return fmt.Errorf("argument %q: want flags only", set.Arg(0))
+	}
+	cfg, err := readNodeConfig(set)
+	if err != nil {
+		return err
+	}
+	for name, into := range map[string]*string{
+		"api-socket": &cfg.Sockets.API, "cni-socket": &cfg.Sockets.CNI, "state-dir": &cfg.StateDir,
+		"node-name": &cfg.NodeName, "log-level": (*string)(&cfg.LogLevel),
+	} {
+		if given(set)[name] {
+			*into = set.Lookup(name).Value.String()
+		}
+	}
+	if given(set)["mtu"] {
+		cfg.MTU = *mtu
+	}
+	if err := settle(&cfg); err != nil {
+		return err
+	}
+	log, err := newLogger(cfg.LogLevel)
+	if err != nil {
+		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // the agent is idle most of the time; its memory is the pods'
+	}
+	return serveAgent(ctx, cfg, *facts, *address, log)
+}
+
+// serveAgent wires the agent's rooms and runs them until one fails or ctx ends.
+func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts, address string, log *slog.Logger) error {
+	objects, err := watch.Open(facts)
+	if err != nil {
+		return err
+	}
+	journal, err := attach.Open(cfg.StateDir)
+	if err != nil {
+		return err
+	}
+	defer journal.Close()
+	for _, damage := range journal.Damaged() {
+		log.Warn("an attachment's record is damaged", "err", damage)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	options := compile.Defaults()
+	options.MTU, options.PodCIDRs = uint32(cfg.MTU), cfg.PodCIDRs
+	loop, err := agent.New(agent.Config{
+		Node: cfg.NodeName, VPP: vpp.Config{Socket: cfg.Sockets.API, Name: "millrace-agent"}, Options: options,
+		Cluster: objects, Attachments: journal, Log: log, Metrics: registry,
+	})
+	if err != nil {
+		return err
+	}
+	server, err := attach.New(attach.Config{
+		Journal: journal, Loop: loop, Metrics: registry,
+		Ranges: func() []netip.Prefix { return compile.PodCIDRs(objects.Snapshot(), cfg.NodeName, options) },
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := attach.Listen(cfg.Sockets.CNI)
+	if err != nil {
+		return err
+	}
+	log.Info("starting the agent", "node", cfg.NodeName, "apiSocket", cfg.Sockets.API, "cniSocket", cfg.Sockets.CNI, "facts", facts)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return loop.Run(ctx) })
+	group.Go(func() error { return server.Serve(ctx, listener) })
+	group.Go(func() error { return objects.Run(ctx, log) })
+	group.Go(func() error { return loop.ServeHTTP(ctx, address, registry) })
+	return group.Wait()
+}
