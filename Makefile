@@ -15,7 +15,7 @@ help: ## print this help
 build: ## build bin/millrace and bin/millrace-cni
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/millrace ./cmd/millrace
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/millrace-cni ./cmd/millrace-cni
+	CGO_ENABLED=0 $(GO) build -tags grpcnotrace -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/millrace-cni ./cmd/millrace-cni
 
 reference: ## build the CNI reference plugins that the kernel's path is wired with
 	cd benchmarks/reference && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(CURDIR)/$(BIN)/reference/ \
