@@ -37,7 +37,7 @@ func Cases() []Case {
 	var all []Case
 	for _, topic := range [][]Case{
 		processCases(), interfaceCases(), addressCases(), tableCases(), routeCases(),
-		neighborCases(), resolutionCases(), forwardCases(), icmpCases(), urpfCases(), counterCases(),
+		neighborCases(), resolutionCases(), forwardCases(), icmpCases(), urpfCases(), counterCases(), puntCases(), tapCases(), kernelCases(),
 	} {
 		all = append(all, topic...)
 	}
