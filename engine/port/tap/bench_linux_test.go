@@ -1,6 +1,7 @@
 package tap
 
 import (
+	"io"
 	"net/netip"
 	"testing"
 
@@ -124,5 +125,41 @@ func BenchmarkReceiveNothing(b *testing.B) {
 		if _, err := p.Receive(0, bufs); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkForwardTCP is a TCP stream from one namespace to another through two ports
+// and a loop that only forwards.
+func BenchmarkForwardTCP(b *testing.B) {
+	p := newPair(b, GSO, GSO, 1)
+	out := make([]*packet.Buffer, 1)
+	startWire(b, &wire{ports: []*Port{p.portA, p.portB}, step: func(from int, buf *packet.Buffer) (int, []*packet.Buffer) {
+		out[0] = buf
+		return 1 - from, out
+	}})
+	l := listen(b, p.b, "10.77.0.2:7009")
+	defer l.Close()
+	done := make(chan error, 1)
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			_, err = io.Copy(io.Discard, c)
+			c.Close()
+		}
+		done <- err
+	}()
+	c := dial(b, p.a, "10.77.0.2:7009")
+	chunk := make([]byte, 128<<10)
+	b.SetBytes(int64(len(chunk)))
+	for b.Loop() {
+		if _, err := c.Write(chunk); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := c.Close(); err != nil {
+		b.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		b.Fatal(err)
 	}
 }

@@ -27,7 +27,7 @@ type wire struct {
 	done   sync.WaitGroup
 }
 
-func startWire(t *testing.T, w *wire) {
+func startWire(t testing.TB, w *wire) {
 	t.Helper()
 	var err error
 	if w.stop, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
@@ -86,7 +86,7 @@ func (w *wire) run(arena *packet.Arena) error {
 	}
 }
 
-func open(t *testing.T, c Config) *Port {
+func open(t testing.TB, c Config) *Port {
 	t.Helper()
 	p, err := Open(c)
 	if err != nil {
@@ -107,7 +107,7 @@ type pair struct {
 	portA, portB *Port
 }
 
-func newPair(t *testing.T, flagsA, flagsB Flags, queues int) *pair {
+func newPair(t testing.TB, flagsA, flagsB Flags, queues int) *pair {
 	t.Helper()
 	netnstest.NeedTun(t)
 	netnstest.CheckLeaks(t)
@@ -120,7 +120,7 @@ func newPair(t *testing.T, flagsA, flagsB Flags, queues int) *pair {
 }
 
 // listen opens a listener inside a namespace.
-func listen(t *testing.T, n *netnstest.Namespace, addr string) net.Listener {
+func listen(t testing.TB, n *netnstest.Namespace, addr string) net.Listener {
 	t.Helper()
 	var l net.Listener
 	n.Run(t, func() (err error) {
@@ -130,7 +130,7 @@ func listen(t *testing.T, n *netnstest.Namespace, addr string) net.Listener {
 	return l
 }
 
-func dial(t *testing.T, n *netnstest.Namespace, addr string) net.Conn {
+func dial(t testing.TB, n *netnstest.Namespace, addr string) net.Conn {
 	t.Helper()
 	var c net.Conn
 	n.Run(t, func() (err error) {
