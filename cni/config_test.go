@@ -154,7 +154,8 @@ func FuzzParsePrevResult(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if addresses, err := promised(result, "eth0", "/n"); err == nil && len(addresses) == 0 {
+		request := checkRequest("/n")
+		if err := promised(request, result); err == nil && len(request.Addresses) == 0 {
 			t.Error("promised nothing without an error")
 		}
 	})

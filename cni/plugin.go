@@ -84,12 +84,12 @@ func (p Plugin) check(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	addresses, err := promised(result, args.IfName, args.Netns)
-	if err != nil {
+	request := &cnipb.CheckRequest{Id: idOf(args), Network: c.Name, Netns: args.Netns}
+	if err := promised(request, result); err != nil {
 		return err
 	}
 	return p.ask(c, "CHECK", args, types.ErrTryAgainLater, func(ctx context.Context, agent cnipb.AttacherClient) error {
-		_, err := agent.Check(ctx, &cnipb.CheckRequest{Id: idOf(args), Network: c.Name, Netns: args.Netns, Addresses: addresses})
+		_, err := agent.Check(ctx, request)
 		return err
 	})
 }

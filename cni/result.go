@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -108,31 +109,47 @@ func parsePrevResult(raw json.RawMessage, cniVersion string) (*types100.Result, 
 	return current, nil
 }
 
-// promised is what a previous result gave the interface: its addresses, without what
-// other plugins of the list may have added elsewhere.
-func promised(result *types100.Result, ifName, netns string) ([]string, error) {
-	at := -1
-	for i, iface := range result.Interfaces {
-		if iface != nil && iface.Name == ifName && iface.Sandbox == netns {
-			at = i
-		}
-	}
+// promised fills in what a previous result gave the interface, without what other plugins
+// of the list may have added elsewhere: its addresses, and the routes through its gateways.
+func promised(request *cnipb.CheckRequest, result *types100.Result) error {
+	ifName, netns := request.GetId().GetIfName(), request.GetNetns()
+	at := slices.IndexFunc(result.Interfaces, func(i *types100.Interface) bool {
+		return i != nil && i.Name == ifName && i.Sandbox == netns
+	})
 	if at < 0 {
-		return nil, invalid("prevResult.interfaces", "none is %s in %s", ifName, netns)
+		return invalid("prevResult.interfaces", "none is %s in %s", ifName, netns)
 	}
-	var addresses []string
+	gateways := map[string]bool{}
 	for i, ip := range result.IPs {
 		if ip == nil || ip.Interface == nil || *ip.Interface != at {
 			continue
 		}
 		a, ok := netip.AddrFromSlice(ip.Address.IP)
 		if !ok {
-			return nil, invalid(fmt.Sprintf("prevResult.ips[%d].address", i), "no address")
+			return invalid(fmt.Sprintf("prevResult.ips[%d].address", i), "no address")
 		}
-		addresses = append(addresses, a.Unmap().String())
+		request.Addresses = append(request.Addresses, a.Unmap().String())
+		if g, ok := netip.AddrFromSlice(ip.Gateway); ok {
+			gateways[g.Unmap().String()] = true
+		}
 	}
-	if len(addresses) == 0 {
-		return nil, invalid("prevResult.ips", "none belongs to %s in %s", ifName, netns)
+	if len(request.Addresses) == 0 {
+		return invalid("prevResult.ips", "none belongs to %s in %s", ifName, netns)
 	}
-	return addresses, nil
+	for i, r := range result.Routes {
+		if r == nil {
+			continue
+		}
+		g, ok := netip.AddrFromSlice(r.GW)
+		if !ok || !gateways[g.Unmap().String()] {
+			continue
+		}
+		a, ok := netip.AddrFromSlice(r.Dst.IP)
+		ones, bits := r.Dst.Mask.Size()
+		if !ok || bits == 0 {
+			return invalid(fmt.Sprintf("prevResult.routes[%d].dst", i), "no prefix")
+		}
+		request.Routes = append(request.Routes, &cnipb.Route{Destination: netip.PrefixFrom(a.Unmap(), ones).String(), Gateway: g.Unmap().String()})
+	}
+	return nil
 }

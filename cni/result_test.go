@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/millrace/millrace/cni/cnipb"
 )
@@ -87,10 +87,20 @@ func checkPromised(t *testing.T, data []byte, v string) {
 	if newEnough, err := version.GreaterThanOrEqualTo(v, "0.4.0"); err != nil || !newEnough {
 		return
 	}
-	addresses, err := promised(previous, "eth0", "/run/netns/c1")
-	if err != nil || !slices.Equal(addresses, []string{"10.1.0.2", "fd00::2"}) {
-		t.Errorf("promised %v, %v", addresses, err)
+	got := checkRequest("/run/netns/c1")
+	if err := promised(got, previous); err != nil {
+		t.Fatal(err)
 	}
+	want := checkRequest("/run/netns/c1")
+	want.Addresses = []string{"10.1.0.2", "fd00::2"}
+	want.Routes = []*cnipb.Route{{Destination: "0.0.0.0/0", Gateway: "169.254.1.1"}, {Destination: "::/0", Gateway: "fe80::1"}}
+	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func checkRequest(netns string) *cnipb.CheckRequest {
+	return &cnipb.CheckRequest{Id: &cnipb.AttachmentID{ContainerId: "c1", IfName: "eth0"}, Netns: netns}
 }
 
 func TestResultOfABadAnswer(t *testing.T) {
@@ -121,7 +131,7 @@ func TestPrevResultErrors(t *testing.T) {
 	} {
 		result, err := parsePrevResult(json.RawMessage(text), "1.1.0")
 		if err == nil {
-			_, err = promised(result, "eth0", "/n")
+			err = promised(checkRequest("/n"), result)
 		}
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)

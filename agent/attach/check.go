@@ -12,7 +12,7 @@ import (
 
 // check compares a container with what ADD promised: the fact, what is applied, and the
 // container's own side.
-func (s *Server) check(ctx context.Context, want cluster.Attachment) error {
+func (s *Server) check(ctx context.Context, want cluster.Attachment, routes []LinkRoute) error {
 	done, err := s.turns.take(ctx, want.ID.ContainerID)
 	if err != nil {
 		return err
@@ -34,10 +34,10 @@ func (s *Server) check(ctx context.Context, want cluster.Attachment) error {
 	if err := s.wait(ctx, have.ID, have.Revision); err != nil {
 		return err
 	}
-	return s.compare(have, want.Addresses)
+	return s.compare(have, want.Addresses, routes)
 }
 
-func (s *Server) compare(have record, promised []netip.Addr) error {
+func (s *Server) compare(have record, promised []netip.Addr, routes []LinkRoute) error {
 	for _, a := range promised {
 		if !have.holds(a) {
 			return cni.Errorf(cni.CodeDiffers, "check %s: prevResult gives it %s, the node gave it %v", have.ID, a, have.Addresses)
@@ -48,9 +48,8 @@ func (s *Server) compare(have record, promised []netip.Addr) error {
 		return cni.Errorf(cni.CodeDiffers, "check %s: %v", have.ID, err)
 	}
 	why := link.lacks(have.Addresses)
-	// Only a container's first interface carries its default routes.
-	if why == "" && s.journal.alone(have.ID) {
-		why = link.lacksRoutes(have.Addresses)
+	if why == "" {
+		why = link.lacksRoutes(routes)
 	}
 	if why != "" {
 		return cni.Errorf(cni.CodeDiffers, "check %s: %s in %s: %s", have.ID, have.ID.IfName, have.Netns, why)

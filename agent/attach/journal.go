@@ -191,18 +191,6 @@ func (j *Journal) find(id cluster.AttachmentID) (record, bool) {
 	return r, ok
 }
 
-// alone says whether an attachment is the only one of its container.
-func (j *Journal) alone(id cluster.AttachmentID) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for other := range j.records {
-		if other.ContainerID == id.ContainerID && other != id {
-			return false
-		}
-	}
-	return true
-}
-
 // put makes a record durable, then a fact, and returns it with its revision. After an
 // error nothing of it is left.
 func (j *Journal) put(r record) (record, error) {

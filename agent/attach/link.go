@@ -3,6 +3,7 @@ package attach
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // Link is an interface as its container sees it.
@@ -34,15 +35,12 @@ func (l Link) lacks(addresses []netip.Addr) string {
 	return ""
 }
 
-// lacksRoutes says for which address no route leads out, "" when none is missing.
-func (l Link) lacksRoutes(addresses []netip.Addr) string {
-	for _, a := range addresses {
-		found := false
-		for _, r := range l.Routes {
-			found = found || familyOf(r.Destination.Addr()) == familyOf(a)
-		}
-		if !found {
-			return fmt.Sprintf("no IPv%d route leads out of the interface", familyOf(a))
+// lacksRoutes names a promised route that is not there, "" when none is missing. Who made
+// it may have set its MTU: that is not compared.
+func (l Link) lacksRoutes(promised []LinkRoute) string {
+	for _, p := range promised {
+		if !slices.ContainsFunc(l.Routes, func(r LinkRoute) bool { return r.Destination == p.Destination && r.Gateway == p.Gateway }) {
+			return fmt.Sprintf("route %s via %s does not lead out of the interface", p.Destination, p.Gateway)
 		}
 	}
 	return ""

@@ -99,6 +99,22 @@ func validAddresses(texts []string) ([]netip.Addr, error) {
 	return all, nil
 }
 
+func validRoutes(routes []*cnipb.Route) ([]LinkRoute, error) {
+	var all []LinkRoute
+	for _, r := range routes {
+		destination, err := netip.ParsePrefix(r.GetDestination())
+		if err != nil {
+			return nil, cni.Errorf(types.ErrDecodingFailure, "prevResult: %v", err)
+		}
+		gateway, err := netip.ParseAddr(r.GetGateway())
+		if err != nil {
+			return nil, cni.Errorf(types.ErrDecodingFailure, "prevResult: %v", err)
+		}
+		all = append(all, LinkRoute{Destination: destination, Gateway: gateway})
+	}
+	return all, nil
+}
+
 func unprintable(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }

@@ -70,7 +70,11 @@ func (d *door) Check(ctx context.Context, r *cnipb.CheckRequest) (_ *cnipb.Check
 	if want.Addresses, err = validAddresses(r.GetAddresses()); err != nil {
 		return nil, err
 	}
-	return &cnipb.CheckReply{}, d.server.check(ctx, want)
+	routes, err := validRoutes(r.GetRoutes())
+	if err != nil {
+		return nil, err
+	}
+	return &cnipb.CheckReply{}, d.server.check(ctx, want, routes)
 }
 
 func (d *door) GC(ctx context.Context, r *cnipb.GCRequest) (_ *cnipb.GCReply, err error) {

@@ -476,7 +476,8 @@ func TestCheck(t *testing.T) {
 	n := start(t, "10.1.0.0/24")
 	n.add(t, "c1")
 	request := func(address string) *cnipb.CheckRequest {
-		return &cnipb.CheckRequest{Id: addRequest("c1").Id, Network: "pods", Netns: "/run/netns/c1", Addresses: []string{address}}
+		return &cnipb.CheckRequest{Id: addRequest("c1").Id, Network: "pods", Netns: "/run/netns/c1", Addresses: []string{address},
+			Routes: []*cnipb.Route{{Destination: "0.0.0.0/0", Gateway: "169.254.1.1"}}}
 	}
 	if _, err := n.Check(t.Context(), request("10.1.0.2")); err != nil {
 		t.Fatal(err)
@@ -485,6 +486,11 @@ func TestCheck(t *testing.T) {
 	wantCode(t, err, cni.CodeDiffers, "10.1.0.77", "10.1.0.2")
 	_, err = n.Check(t.Context(), request("elephant"))
 	wantCode(t, err, types.ErrDecodingFailure, "elephant")
+
+	noRoute := request("10.1.0.2")
+	noRoute.Routes[0].Destination = "everywhere"
+	_, err = n.Check(t.Context(), noRoute)
+	wantCode(t, err, types.ErrDecodingFailure, "everywhere")
 
 	unknown := request("10.1.0.2")
 	unknown.Id = addRequest("c7").Id
@@ -496,9 +502,9 @@ func TestCheck(t *testing.T) {
 	wantCode(t, err, cni.CodeDiffers, "/run/netns/c1", "/run/netns/c2")
 
 	for word, spoil := range map[string]func(*attach.Link){
-		"down":               func(l *attach.Link) { l.Up = false },
-		"10.1.0.2 is not on": func(l *attach.Link) { l.Addresses = nil },
-		"no IPv4 route":      func(l *attach.Link) { l.Routes = nil },
+		"down":                func(l *attach.Link) { l.Up = false },
+		"10.1.0.2 is not on":  func(l *attach.Link) { l.Addresses = nil },
+		"route 0.0.0.0/0 via": func(l *attach.Link) { l.Routes = nil },
 	} {
 		n.pods.Spoil(spoil)
 		_, err := n.Check(t.Context(), request("10.1.0.2"))

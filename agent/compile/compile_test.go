@@ -185,7 +185,7 @@ func TestNamesAreUniqueAndFit(t *testing.T) {
 		for _, container := range []string{"c1", "c2", strings.Repeat("c", 64)} {
 			for _, ifName := range []string{"eth0", "eth1", "weird=@*#", "0123456789abcde"} {
 				a := cluster.Attachment{ID: cluster.AttachmentID{ContainerID: container + pod.Name, IfName: ifName}, Pod: pod}
-				name := podInterface(a)
+				name := PodInterface(a)
 				if err := dataplane.Check(dataplane.Up{Interface: name}); err != nil {
 					t.Errorf("%s: %v", a, err)
 				}

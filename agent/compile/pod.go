@@ -18,7 +18,7 @@ func (c *compilation) attach(a cluster.Attachment, first bool) error {
 	if err := c.checkAddresses(a); err != nil {
 		return err
 	}
-	name := podInterface(a)
+	name := PodInterface(a)
 	device, link := c.device(a.Netns, a.ID.IfName, a.ID.String())
 	i := dataplane.Interface{Name: name, Device: device, MTU: a.MTU, RPF: dataplane.RPFStrict}
 	if i.MTU == 0 {
@@ -78,9 +78,9 @@ func (c *compilation) checkAddresses(a cluster.Attachment) error {
 	return nil
 }
 
-// podInterface names a pod's interface so that a person recognises it, and no two
+// PodInterface names a pod's interface so that a person recognises it, and no two
 // containers share it: pod/namespace/name/interface/hash.
-func podInterface(a cluster.Attachment) string {
+func PodInterface(a cluster.Attachment) string {
 	pod := ""
 	if a.Pod != (cluster.PodKey{}) {
 		pod = a.Pod.String() + "/"

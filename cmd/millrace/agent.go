@@ -92,7 +92,7 @@ func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts, address strin
 		return err
 	}
 	server, err := attach.New(attach.Config{
-		Journal: journal, Loop: loop, Metrics: registry,
+		Journal: journal, Loop: loop, Metrics: registry, HostName: compile.PodInterface,
 		Ranges: func() []netip.Prefix { return compile.PodCIDRs(objects.Snapshot(), cfg.NodeName, options) },
 	})
 	if err != nil {

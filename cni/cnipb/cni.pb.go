@@ -565,6 +565,7 @@ type CheckRequest struct {
 	Network       string                 `protobuf:"bytes,2,opt,name=network,proto3" json:"network,omitempty"`
 	Netns         string                 `protobuf:"bytes,3,opt,name=netns,proto3" json:"netns,omitempty"`
 	Addresses     []string               `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"` // those the previous result gave this interface
+	Routes        []*Route               `protobuf:"bytes,5,rep,name=routes,proto3" json:"routes,omitempty"`       // those it sent through a gateway of this interface
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -623,6 +624,13 @@ func (x *CheckRequest) GetNetns() string {
 func (x *CheckRequest) GetAddresses() []string {
 	if x != nil {
 		return x.Addresses
+	}
+	return nil
+}
+
+func (x *CheckRequest) GetRoutes() []*Route {
+	if x != nil {
+		return x.Routes
 	}
 	return nil
 }
@@ -944,12 +952,13 @@ const file_cni_cnipb_cni_proto_rawDesc = "" +
 	"\anetwork\x18\x02 \x01(\tR\anetwork\x12\x14\n" +
 	"\x05netns\x18\x03 \x01(\tR\x05netns\"\n" +
 	"\n" +
-	"\bDelReply\"\x8b\x01\n" +
+	"\bDelReply\"\xbb\x01\n" +
 	"\fCheckRequest\x12-\n" +
 	"\x02id\x18\x01 \x01(\v2\x1d.millrace.cni.v1.AttachmentIDR\x02id\x12\x18\n" +
 	"\anetwork\x18\x02 \x01(\tR\anetwork\x12\x14\n" +
 	"\x05netns\x18\x03 \x01(\tR\x05netns\x12\x1c\n" +
-	"\taddresses\x18\x04 \x03(\tR\taddresses\"\f\n" +
+	"\taddresses\x18\x04 \x03(\tR\taddresses\x12.\n" +
+	"\x06routes\x18\x05 \x03(\v2\x16.millrace.cni.v1.RouteR\x06routes\"\f\n" +
 	"\n" +
 	"CheckReply\"Z\n" +
 	"\tGCRequest\x12\x18\n" +
@@ -1010,23 +1019,24 @@ var file_cni_cnipb_cni_proto_depIdxs = []int32{
 	6,  // 4: millrace.cni.v1.AddReply.routes:type_name -> millrace.cni.v1.Route
 	0,  // 5: millrace.cni.v1.DelRequest.id:type_name -> millrace.cni.v1.AttachmentID
 	0,  // 6: millrace.cni.v1.CheckRequest.id:type_name -> millrace.cni.v1.AttachmentID
-	0,  // 7: millrace.cni.v1.GCRequest.valid:type_name -> millrace.cni.v1.AttachmentID
-	0,  // 8: millrace.cni.v1.GCReply.deleted:type_name -> millrace.cni.v1.AttachmentID
-	2,  // 9: millrace.cni.v1.Attacher.Add:input_type -> millrace.cni.v1.AddRequest
-	7,  // 10: millrace.cni.v1.Attacher.Del:input_type -> millrace.cni.v1.DelRequest
-	9,  // 11: millrace.cni.v1.Attacher.Check:input_type -> millrace.cni.v1.CheckRequest
-	11, // 12: millrace.cni.v1.Attacher.GC:input_type -> millrace.cni.v1.GCRequest
-	13, // 13: millrace.cni.v1.Attacher.Status:input_type -> millrace.cni.v1.StatusRequest
-	3,  // 14: millrace.cni.v1.Attacher.Add:output_type -> millrace.cni.v1.AddReply
-	8,  // 15: millrace.cni.v1.Attacher.Del:output_type -> millrace.cni.v1.DelReply
-	10, // 16: millrace.cni.v1.Attacher.Check:output_type -> millrace.cni.v1.CheckReply
-	12, // 17: millrace.cni.v1.Attacher.GC:output_type -> millrace.cni.v1.GCReply
-	14, // 18: millrace.cni.v1.Attacher.Status:output_type -> millrace.cni.v1.StatusReply
-	14, // [14:19] is the sub-list for method output_type
-	9,  // [9:14] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	6,  // 7: millrace.cni.v1.CheckRequest.routes:type_name -> millrace.cni.v1.Route
+	0,  // 8: millrace.cni.v1.GCRequest.valid:type_name -> millrace.cni.v1.AttachmentID
+	0,  // 9: millrace.cni.v1.GCReply.deleted:type_name -> millrace.cni.v1.AttachmentID
+	2,  // 10: millrace.cni.v1.Attacher.Add:input_type -> millrace.cni.v1.AddRequest
+	7,  // 11: millrace.cni.v1.Attacher.Del:input_type -> millrace.cni.v1.DelRequest
+	9,  // 12: millrace.cni.v1.Attacher.Check:input_type -> millrace.cni.v1.CheckRequest
+	11, // 13: millrace.cni.v1.Attacher.GC:input_type -> millrace.cni.v1.GCRequest
+	13, // 14: millrace.cni.v1.Attacher.Status:input_type -> millrace.cni.v1.StatusRequest
+	3,  // 15: millrace.cni.v1.Attacher.Add:output_type -> millrace.cni.v1.AddReply
+	8,  // 16: millrace.cni.v1.Attacher.Del:output_type -> millrace.cni.v1.DelReply
+	10, // 17: millrace.cni.v1.Attacher.Check:output_type -> millrace.cni.v1.CheckReply
+	12, // 18: millrace.cni.v1.Attacher.GC:output_type -> millrace.cni.v1.GCReply
+	14, // 19: millrace.cni.v1.Attacher.Status:output_type -> millrace.cni.v1.StatusReply
+	15, // [15:20] is the sub-list for method output_type
+	10, // [10:15] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_cni_cnipb_cni_proto_init() }
