@@ -1,6 +1,7 @@
 package api
 
 import (
+	"net/netip"
 	"slices"
 
 	"go.fd.io/govpp/api"
@@ -61,14 +62,28 @@ func (s *Server) swInterfaceIP6EnableDisable(_ *session, q *ip.SwInterfaceIP6Ena
 	return s.plane.EnableIP6(uint32(q.SwIfIndex), q.Enable)
 }
 
-// ipAddressDump knows no "all interfaces", as VPP.
+// ipAddressDump knows no "all interfaces", as VPP, and sends an interface's own addresses
+// only, not those it borrows.
 func (s *Server) ipAddressDump(_ *session, q *ip.IPAddressDump, send func(*ip.IPAddressDetails)) {
-	addrs, err := s.plane.Addresses(uint32(q.SwIfIndex), familyFlag(q.IsIPv6))
+	f := familyFlag(q.IsIPv6)
+	i, err := s.plane.Interface(uint32(q.SwIfIndex))
 	if err != nil {
 		return
 	}
+	addrs, err := s.plane.Addresses(i.Index, f)
+	if err != nil {
+		return
+	}
+	var borrowed []netip.Prefix
+	if i.Unnumbered != vnet.NoIndex {
+		if borrowed, err = s.plane.Addresses(i.Unnumbered, f); err != nil {
+			return
+		}
+	}
 	for _, a := range addrs {
-		send(&ip.IPAddressDetails{SwIfIndex: q.SwIfIndex, Prefix: ip_types.AddressWithPrefix(wirePrefix(a))})
+		if !slices.Contains(borrowed, a) {
+			send(&ip.IPAddressDetails{SwIfIndex: q.SwIfIndex, Prefix: ip_types.AddressWithPrefix(wirePrefix(a))})
+		}
 	}
 }
 

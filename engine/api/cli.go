@@ -48,9 +48,12 @@ func (s *Server) commandTable() []command {
 }
 
 // runCommand runs lines of input, the output of each ending in a newline. It stops at
-// the first wrong line.
+// the first wrong line; no line at all is wrong, too.
 func (s *Server) runCommand(input string) (string, error) {
 	var out strings.Builder
+	if strings.TrimSpace(input) == "" {
+		return "", unknownInput(nil)
+	}
 	for line := range strings.Lines(input) {
 		words := strings.Fields(line)
 		if len(words) == 0 {

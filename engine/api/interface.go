@@ -84,7 +84,8 @@ func (s *Server) swInterfaceSetMtu(_ *session, q *interfaces.SwInterfaceSetMtu, 
 	return s.plane.SetMTU(uint32(q.SwIfIndex), [4]uint32(q.Mtu))
 }
 
-// hwInterfaceSetMtu: only Ethernet devices have one, and loopbacks do not let it be set.
+// hwInterfaceSetMtu: only Ethernet devices have one, and loopbacks do not let it be
+// changed. An af_packet device answers a size it cannot have as a failed syscall.
 func (s *Server) hwInterfaceSetMtu(_ *session, q *interfaces.HwInterfaceSetMtu, _ *interfaces.HwInterfaceSetMtuReply) error {
 	i, err := s.plane.Interface(uint32(q.SwIfIndex))
 	switch {
@@ -92,10 +93,16 @@ func (s *Server) hwInterfaceSetMtu(_ *session, q *interfaces.HwInterfaceSetMtu, 
 		return err
 	case i.HardwareAddr == nil:
 		return api.FEATURE_DISABLED
+	case i.DeviceType == deviceLoopback && q.Mtu == i.LinkMTU:
+		return nil
 	case i.DeviceType == deviceLoopback:
 		return api.UNSUPPORTED
 	}
-	return s.plane.SetLinkMTU(i.Index, q.Mtu)
+	err = s.plane.SetLinkMTU(i.Index, q.Mtu)
+	if i.DeviceType == deviceAfPacket && err == error(api.INVALID_VALUE) {
+		return api.SYSCALL_ERROR_1
+	}
+	return err
 }
 
 func (s *Server) swInterfaceSetTable(_ *session, q *interfaces.SwInterfaceSetTable, _ *interfaces.SwInterfaceSetTableReply) error {
@@ -158,19 +165,25 @@ func (s *Server) swInterfaceSetInterfaceName(_ *session, q *interfaces.SwInterfa
 	return s.stats.SetInterface(i.Index, i.Name)
 }
 
-// swInterfaceSetRxMode of all queues of an interface that has none does nothing.
+// swInterfaceSetRxMode of all queues of an interface that has none does nothing. The
+// devices' default mode is polling.
 func (s *Server) swInterfaceSetRxMode(_ *session, q *interfaces.SwInterfaceSetRxMode, _ *interfaces.SwInterfaceSetRxModeReply) error {
 	i, err := s.plane.Interface(uint32(q.SwIfIndex))
 	if err != nil {
 		return err
 	}
-	if q.QueueIDValid {
-		return s.plane.SetRxMode(i.Index, int(q.QueueID), vnet.RxMode(q.Mode))
+	mode := vnet.RxMode(q.Mode)
+	if q.Mode == interface_types.RX_MODE_API_DEFAULT {
+		mode = vnet.RxPolling
 	}
-	if i.RxQueues == 0 {
+	switch {
+	case q.QueueIDValid:
+		return s.plane.SetRxMode(i.Index, int(q.QueueID), mode)
+	case i.RxQueues == 0:
 		return nil
+	default:
+		return s.plane.SetRxMode(i.Index, -1, mode)
 	}
-	return s.plane.SetRxMode(i.Index, -1, vnet.RxMode(q.Mode))
 }
 
 // swInterfaceSetRxPlacement: the main thread never polls a device here.
