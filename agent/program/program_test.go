@@ -13,9 +13,12 @@ import (
 	"github.com/millrace/millrace/agent/compile"
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/dataplane"
+	"github.com/millrace/millrace/internal/machinetest"
 	"github.com/millrace/millrace/internal/netnstest"
 	"github.com/millrace/millrace/vpp"
 )
+
+func TestMain(m *testing.M) { machinetest.Main(m) }
 
 // node is a node's facts with one attachment per namespace.
 func node(pods ...*netnstest.Namespace) cluster.Snapshot {
@@ -121,12 +124,10 @@ func ping(t *testing.T, from *netnstest.Namespace, to netip.Addr) {
 }
 
 func TestIntegrationProgram(t *testing.T) {
-	for _, m := range machines(t) {
-		t.Run(m.name, func(t *testing.T) {
-			stop := m.start(t)
-			t.Cleanup(func() { stop() })
-			conn := m.connect(t)
-			p := program(t, conn)
+	for _, m := range machinetest.All(t) {
+		t.Run(m.Name, func(t *testing.T) {
+			m.Start(t)
+			p := program(t, m.Connect(t))
 			if s := observe(t, p); s.Len() != 0 {
 				t.Fatalf("a fresh machine has something of ours:\n%s", s)
 			}
@@ -150,7 +151,7 @@ func TestIntegrationProgram(t *testing.T) {
 				ping(t, from, netip.MustParseAddr("fd00::1"))
 			}
 			// Another life of the agent finds everything as it is.
-			same(t, wish(t, node(a, b), o), observe(t, program(t, m.connect(t))))
+			same(t, wish(t, node(a, b), o), observe(t, program(t, m.Connect(t))))
 			// In place, then one pod less, then nothing.
 			o.MTU = 1400
 			for _, step := range reach(t, p, wish(t, node(a, b), o)) {

@@ -1,4 +1,9 @@
-package program
+// Package machinetest starts dataplanes for tests: the embedded engine, and real VPP where
+// VPP_BIN names one, in a network namespace that is the test process's own.
+//
+// It ends what it started, also when a test fails. It never programs a dataplane: that is
+// for the test to do.
+package machinetest
 
 import (
 	"context"
@@ -21,9 +26,9 @@ import (
 // inside tells the child process that it lies in a network namespace of its own.
 const inside = "MILLRACE_TEST_NETNS"
 
-// TestMain runs the tests of root in a network namespace of their own: this package works
-// on the devices of the namespace it runs in.
-func TestMain(m *testing.M) {
+// Main is the body of a TestMain: it runs the tests of root in a network namespace of
+// their own, for packages that work on the devices of the namespace they run in.
+func Main(m *testing.M) {
 	if os.Geteuid() != 0 || os.Getenv(inside) != "" {
 		os.Exit(m.Run())
 	}
@@ -41,20 +46,31 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// machine is a dataplane that a test may kill.
-type machine struct {
-	name   string
-	socket string
+// Machine is a dataplane that a test starts and stops as often as it likes.
+type Machine struct {
+	Name   string
+	Socket string // of the binary API
 	start  func(t *testing.T) (stop func())
 }
 
-// machines are the real VPP that VPP_BIN names, if any, and the embedded engine.
-func machines(t *testing.T) []machine {
+// Start starts the machine and returns what stops it without warning; the end of the test
+// does too.
+func (m Machine) Start(t *testing.T) (stop func()) {
+	t.Helper()
+	stop = m.start(t)
+	t.Cleanup(stop)
+	return stop
+}
+
+// All returns the embedded engine and, when VPP_BIN names it, real VPP. It skips the test
+// where neither can work.
+func All(t *testing.T) []Machine {
+	t.Helper()
 	netnstest.NeedTun(t)
 	dir := t.TempDir()
-	list := []machine{{"engine", filepath.Join(dir, "engine.sock"), func(t *testing.T) func() { return startEngine(t, dir) }}}
+	list := []Machine{{"engine", filepath.Join(dir, "engine.sock"), func(t *testing.T) func() { return startEngine(t, dir) }}}
 	if bin := os.Getenv("VPP_BIN"); bin != "" {
-		list = append(list, machine{"vpp", filepath.Join(dir, "vpp.sock"), func(t *testing.T) func() { return startVPP(t, bin, dir) }})
+		list = append(list, Machine{"vpp", filepath.Join(dir, "vpp.sock"), func(t *testing.T) func() { return startVPP(t, bin, dir) }})
 	}
 	return list
 }
@@ -111,25 +127,25 @@ plugins {
 	})
 }
 
-// connect waits until the machine answers.
-func (m machine) connect(t *testing.T) *vpp.Conn {
+// Connect waits until the machine answers. The connection ends with the test.
+func (m Machine) Connect(t *testing.T) *vpp.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var last error
-	for _, err := range vpp.Connections(ctx, vpp.Config{Socket: m.socket}) {
+	for _, err := range vpp.Connections(ctx, vpp.Config{Socket: m.Socket}) {
 		if err != nil {
 			last = err
 			continue
 		}
 		// The iterator would close its connection; this one outlives it.
-		conn, err := vpp.Dial(ctx, vpp.Config{Socket: m.socket})
+		conn, err := vpp.Dial(ctx, vpp.Config{Socket: m.Socket})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(conn.Close)
 		return conn
 	}
-	t.Fatalf("connect to %s: %v", m.name, last)
+	t.Fatalf("connect to %s: %v", m.Name, last)
 	return nil
 }
