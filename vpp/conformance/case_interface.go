@@ -31,6 +31,7 @@ func interfaceCases() []Case {
 		{"interface-dump", interfaceDump},
 		{"interface-loopback", loopbacks},
 		{"interface-flags-events", flagsEvents},
+		{"interface-events-client-gone", eventsClientGone},
 		{"interface-mtu", mtus},
 		{"interface-mac", macs},
 		{"interface-tag-name", tagsNames},
@@ -145,6 +146,28 @@ func flagsEvents(s *Session) {
 	s.Call(&interfaces.SwInterfaceSetFlags{SwIfIndex: 1, Flags: adminUp})
 	s.Call(&interfaces.DeleteLoopback{SwIfIndex: 1})
 	events(s, sub.Events(), 2)
+}
+
+// eventsClientGone: a subscription ends with its client, and the number of clients that
+// may subscribe is not one.
+func eventsClientGone(s *Session) {
+	want := func(conn *vpp.Conn) {
+		_, err := vpp.Call[interfaces.WantInterfaceEventsReply](s.T.Context(), conn, &interfaces.WantInterfaceEvents{EnableDisable: 1, PID: 7})
+		s.Write("want_interface_events: retval %d", vpp.Retval(err))
+	}
+	first, second := s.Dial(), s.Dial()
+	want(first)
+	want(second)
+	sub, err := vpp.Subscribe[interfaces.SwInterfaceEvent](second)
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	first.Close()
+	s.Call(&interfaces.CreateLoopback{})
+	events(s, sub.Events(), 1)
+	want(s.Dial())
+	s.Call(&interfaces.CreateLoopback{})
+	events(s, sub.Events(), 1)
 }
 
 func mtus(s *Session) {

@@ -14,6 +14,7 @@ import (
 	"go.fd.io/govpp/codec"
 
 	interfaces "go.fd.io/govpp/binapi/interface"
+	"go.fd.io/govpp/binapi/ip"
 )
 
 func processCases() []Case {
@@ -85,6 +86,9 @@ func severalClients(s *Session) {
 // or hangs up, and goes on serving others.
 func damagedFrames(s *Session) {
 	ping := frameOf(s, &memclnt.ControlPing{}, 0)
+	cut := frameOf(s, &ip.IPRouteAddDel{IsAdd: true, Route: route("20.0.0.0/8", drop(), drop())}, 9)
+	cut = cut[:len(cut)-40]
+	binary.BigEndian.PutUint32(cut[8:], uint32(len(cut)-16))
 	for _, tt := range []struct {
 		name string
 		data []byte
@@ -92,6 +96,8 @@ func damagedFrames(s *Session) {
 		{"unknown id", frameWith(65000, make([]byte, 12))},
 		{"no context", frameWith(binary.BigEndian.Uint16(ping[16:]), nil)},
 		{"an id and nothing else, unknown", frameWith(64999, nil)},
+		{"more paths announced than there are", cut},
+		{"no byte in the frame", make([]byte, 16)},
 	} {
 		raw := s.dialRaw()
 		raw.exchange(&memclnt.SockclntCreate{Name: "raw"}, 15, 1)
@@ -107,6 +113,7 @@ func damagedFrames(s *Session) {
 		s.T.Errorf("the machine does not serve others any more: %v", err)
 	}
 	s.Write("others are served")
+	s.route("20.0.0.0/8")
 }
 
 // largeRequest is longer than any buffer of a socket.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"go.fd.io/govpp/binapi/fib"
 	"go.fd.io/govpp/binapi/fib_types"
 	interfaces "go.fd.io/govpp/binapi/interface"
 	"go.fd.io/govpp/binapi/ip"
@@ -20,6 +21,7 @@ func routeCases() []Case {
 		{"route-path-types", routePathTypes},
 		{"route-traps", routeTraps},
 		{"route-v2-sources", routeSources},
+		{"route-own-source", ownSource},
 		{"route-lookup", routeLookups},
 		{"route-ip6", routes6},
 		{"route-interface-deleted", routeInterfaceDeleted},
@@ -278,6 +280,31 @@ func routeSources(s *Session) {
 		}
 	}
 	s.Call(&ip.IPRouteAddDelV2{Route: ip.IPRouteV2{Prefix: prefix("20.0.0.0/8")}})
+	s.route("20.0.0.0/8")
+}
+
+// ownSource: a client may have a FIB source of its own, by which its routes are dumped.
+func ownSource(s *Session) {
+	p := s.Port()
+	s.addAddress(p.Index, "10.0.0.1/24")
+	add := &fib.FibSourceAdd{Src: fib.FibSource{Name: "mine", Priority: 0x7f}}
+	reply, ok := s.Call(add).(*fib.FibSourceAddReply)
+	if !ok {
+		s.T.Fatal("no reply")
+	}
+	s.Note("the same name again")
+	s.Call(add)
+	for _, d := range s.Details(&fib.FibSourceDump{}) {
+		if d := d.(*fib.FibSourceDetails); d.Src.Name == "mine" || d.Src.ID == 8 || d.Src.ID == 4 {
+			s.Write("  %s", describeMessage(d))
+		}
+	}
+	own := ip.IPRouteV2{Prefix: prefix("20.0.0.0/8"), Src: reply.ID, NPaths: 1, Paths: []fib_types.FibPath{via("10.0.0.2", p.Index)}}
+	s.Call(&ip.IPRouteAddDelV2{IsAdd: true, Route: own})
+	s.Dump(&ip.IPRouteV2Dump{Src: reply.ID})
+	s.Note("beside a route of the API's source: the better source shows")
+	s.addRoute(route("20.0.0.0/8", via("10.0.0.3", p.Index)))
+	s.Call(&ip.IPRouteAddDelV2{Route: own})
 	s.route("20.0.0.0/8")
 }
 

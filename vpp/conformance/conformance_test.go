@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"testing"
 
@@ -32,10 +33,12 @@ func TestIntegrationEngine(t *testing.T) {
 // of the whole process, so it needs a process to be in another network namespace.
 type embedded struct{}
 
-// The sockets' paths come by these variables.
+// The sockets' paths come by the first two variables; the third is for whoever runs the
+// suite: the number of workers, 1 when unset.
 const (
-	apiVariable   = "CONFORMANCE_ENGINE_API"
-	statsVariable = "CONFORMANCE_ENGINE_STATS"
+	apiVariable     = "CONFORMANCE_ENGINE_API"
+	statsVariable   = "CONFORMANCE_ENGINE_STATS"
+	workersVariable = "CONFORMANCE_ENGINE_WORKERS"
 )
 
 func (embedded) Command(t testing.TB, n *netnstest.Namespace, dir, api, stats string) *exec.Cmd {
@@ -65,7 +68,15 @@ func TestMain(m *testing.M) {
 func runEngine(api, stats string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	e, err := engine.New(engine.Config{APISocket: api, StatsSocket: stats, Version: "test", Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	c := engine.Config{APISocket: api, StatsSocket: stats, Version: "test", Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	if text := os.Getenv(workersVariable); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", workersVariable, err)
+		}
+		c.Workers = n
+	}
+	e, err := engine.New(c)
 	if err != nil {
 		return err
 	}
