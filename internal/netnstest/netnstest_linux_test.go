@@ -1,0 +1,61 @@
+package netnstest
+
+import (
+	"errors"
+	"net"
+	"os"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+)
+
+func TestIntegrationNamespaceLivesAsLongAsItsTest(t *testing.T) {
+	var path string
+	t.Run("inner", func(t *testing.T) {
+		CheckLeaks(t)
+		n := New(t)
+		path = n.Path
+		if _, err := os.Stat(path); err != nil {
+			t.Fatal(err)
+		}
+		outside := net.JoinHostPort("127.0.0.1", "0")
+		var l net.Listener
+		n.Run(t, func() (err error) {
+			l, err = net.Listen("tcp4", outside)
+			return err
+		})
+		defer l.Close()
+		if c, err := net.Dial("tcp4", l.Addr().String()); err == nil {
+			c.Close()
+			t.Error("a listener of the namespace is reached from outside")
+		}
+		n.Run(t, func() error {
+			c, err := net.Dial("tcp4", l.Addr().String())
+			if err != nil {
+				return err
+			}
+			return c.Close()
+		})
+	})
+	if path == "" {
+		t.Skip("the inner test was skipped")
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there: %v", path, err)
+	}
+}
+
+func TestIntegrationVethIsUpAtBothEnds(t *testing.T) {
+	CheckLeaks(t)
+	a, b := New(t), New(t)
+	Veth(t, a, "left", b, "right")
+	for n, name := range map[*Namespace]string{a: "left", b: "right"} {
+		n.Netlink(t, func(h *netlink.Handle) error {
+			l, err := h.LinkByName(name)
+			if err == nil && l.Attrs().Flags&net.FlagUp == 0 {
+				t.Errorf("%s is down", name)
+			}
+			return err
+		})
+	}
+}
