@@ -8,11 +8,12 @@ package netnstest
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"sync/atomic"
+	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -25,9 +26,6 @@ type Namespace struct {
 	Name string // as "ip netns" shows it
 	Path string // a file that setns takes
 }
-
-// serial is the one number that tells namespaces of a process apart.
-var serial atomic.Uint32
 
 // NeedRoot skips the test unless it may make namespaces and devices.
 func NeedRoot(t testing.TB) {
@@ -50,12 +48,19 @@ func NeedTun(t testing.TB) {
 	}
 }
 
+// prefix begins the name of every namespace of ours; the process number follows.
+const prefix = "mrtest-"
+
 // New makes a namespace that lives as long as the test. Its name carries the process
-// number, so that what a killed test left can be told from what is in use.
+// number, so that what a killed test left can be told from what is in use; New deletes
+// it.
 func New(t testing.TB) *Namespace {
 	t.Helper()
 	NeedRoot(t)
-	name := fmt.Sprintf("mrtest-%d-%d", os.Getpid(), serial.Add(1))
+	if err := sweep(); err != nil {
+		t.Logf("delete namespaces of tests that were killed: %v", err)
+	}
+	name := fmt.Sprintf("%s%d-%08x", prefix, os.Getpid(), rand.Uint32())
 	n := &Namespace{Name: name, Path: filepath.Join("/run/netns", name)}
 	if err := n.make(); err != nil {
 		t.Skipf("needs network namespaces: %v", err)
@@ -66,6 +71,31 @@ func New(t testing.TB) *Namespace {
 		}
 	})
 	return n
+}
+
+// sweep deletes namespaces whose process is no more.
+func sweep() error {
+	entries, err := os.ReadDir("/run/netns")
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		pid, _, ok := strings.Cut(strings.TrimPrefix(e.Name(), prefix), "-")
+		if !ok || !strings.HasPrefix(e.Name(), prefix) {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join("/proc", pid)); !errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err := netns.DeleteNamed(e.Name()); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // make creates the namespace on a thread that ends with its goroutine.

@@ -59,3 +59,18 @@ func TestIntegrationVethIsUpAtBothEnds(t *testing.T) {
 		})
 	}
 }
+
+func TestIntegrationNamespacesOfKilledTestsAreSwept(t *testing.T) {
+	NeedRoot(t)
+	// No process has a number beyond the kernel's limit of 2^22.
+	left := &Namespace{Name: prefix + "99999999-00000001"}
+	if err := left.make(); err != nil {
+		t.Skipf("needs network namespaces: %v", err)
+	}
+	mine, second := New(t), New(t)
+	for name, want := range map[string]bool{left.Name: false, mine.Name: true, second.Name: true} {
+		if _, err := os.Stat("/run/netns/" + name); (err == nil) != want {
+			t.Errorf("%s exists: %v, want %v", name, err == nil, want)
+		}
+	}
+}

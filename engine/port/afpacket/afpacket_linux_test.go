@@ -178,7 +178,9 @@ func awaitPacket(t *testing.T, p port.Port, in *packet.Buffer, want string) {
 	t.Helper()
 	for {
 		fds := []unix.PollFd{{Fd: int32(p.RxFD(0)), Events: unix.POLLIN}}
-		if n, err := unix.Poll(fds, 5000); n == 0 || err != nil {
+		if n, err := unix.Poll(fds, 5000); err == unix.EINTR {
+			continue
+		} else if n == 0 || err != nil {
 			t.Fatalf("the packet did not come: %v", err)
 		}
 		n, err := p.Receive(0, []*packet.Buffer{in})

@@ -36,11 +36,16 @@ func makePipe(t testing.TB, c Config) (a, b *Port, bufs []*packet.Buffer) {
 func readable(t testing.TB, fd, timeout int) bool {
 	t.Helper()
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds, timeout)
-	if err != nil && err != unix.EINTR {
-		t.Fatal(err)
+	for {
+		n, err := unix.Poll(fds, timeout)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n > 0
 	}
-	return n > 0
 }
 
 func TestOrderAndContents(t *testing.T) {

@@ -44,7 +44,11 @@ func echoPort(t testing.TB) (*Port, []*packet.Buffer, *packet.Buffer) {
 func wait(t testing.TB, p *Port) {
 	t.Helper()
 	fds := []unix.PollFd{{Fd: int32(p.RxFD(0)), Events: unix.POLLIN}}
-	if _, err := unix.Poll(fds, 5000); err != nil || fds[0].Revents == 0 {
+	n, err := unix.Poll(fds, 5000)
+	for err == unix.EINTR {
+		n, err = unix.Poll(fds, 5000)
+	}
+	if err != nil || n == 0 {
 		t.Fatalf("no packet came back: %v", err)
 	}
 }

@@ -157,13 +157,17 @@ func (p *Port) setPersist(on bool) error {
 	return nil
 }
 
-// Unpersist lets the host's interface go with its last descriptor, also when it was
-// opened with Persist. The port stays usable: VPP does this when it deletes a tap.
+// Unpersist lets the host's interface go with its last descriptor when it was opened
+// with Persist; else it does nothing. The port stays usable: VPP does this when it
+// deletes a tap. An interface that went before, with its namespace, is no error.
 func (p *Port) Unpersist() error {
-	if p.closed.Load() || len(p.fds) == 0 {
+	if p.closed.Load() || p.host.Flags&Persist == 0 {
 		return nil
 	}
-	return p.setPersist(false)
+	if err := p.setPersist(false); err != nil && !errors.Is(err, unix.EBADFD) {
+		return err
+	}
+	return nil
 }
 
 // Remove closes the port and takes the host's interface away, persistent or not.

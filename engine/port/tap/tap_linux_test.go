@@ -407,7 +407,7 @@ func TestIntegrationDeletedInterfaceIsFinal(t *testing.T) {
 	netnstest.NeedTun(t)
 	netnstest.CheckLeaks(t)
 	n := netnstest.New(t)
-	p := open(t, Config{HostIfName: "gone0", Namespace: n.Path, Flags: TUN})
+	p := open(t, Config{HostIfName: "gone0", Namespace: n.Path, Flags: TUN | Persist})
 	b := packet.FromBytes(nil)
 	bufs := []*packet.Buffer{b}
 	n.Netlink(t, func(h *netlink.Handle) error {
@@ -422,6 +422,9 @@ func TestIntegrationDeletedInterfaceIsFinal(t *testing.T) {
 	}
 	if _, err := p.Transmit(0, bufs); !errors.Is(err, unix.EBADFD) {
 		t.Errorf("Transmit says %v", err)
+	}
+	if err := p.Remove(); err != nil {
+		t.Errorf("Remove says %v", err)
 	}
 }
 

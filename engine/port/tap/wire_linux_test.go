@@ -62,7 +62,9 @@ func (w *wire) run(arena *packet.Arena) error {
 	bufs := make([]*packet.Buffer, packet.BatchSize)
 	arena.TakeBatch(bufs)
 	for {
-		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
+		if _, err := unix.Poll(fds, -1); errors.Is(err, unix.EINTR) {
+			continue
+		} else if err != nil {
 			return err
 		}
 		if fds[0].Revents != 0 {
