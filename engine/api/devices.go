@@ -27,6 +27,7 @@ type tapDevice struct {
 	rxRing, txRing uint16
 	mtu            uint32 // host_mtu_size as the client gave it
 	host           tap.Host
+	port           *tap.Port
 }
 
 func newDevices() *devices {

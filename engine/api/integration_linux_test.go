@@ -97,8 +97,16 @@ func TestIntegrationTap(t *testing.T) {
 	if got := links(); len(got) != 1 {
 		t.Errorf("links after the delete: %q", got)
 	}
+	persistent := request()
+	persistent.TapFlags |= tapv2.TAP_API_FLAG_PERSIST
+	if got := call(t, ch, persistent, made); got != 0 {
+		t.Errorf("create again, persistent: %d", got)
+	}
+	if got := call(t, ch, &tapv2.TapDeleteV2{SwIfIndex: made.SwIfIndex}, &tapv2.TapDeleteV2Reply{}); got != 0 || len(links()) != 1 {
+		t.Errorf("delete of a persistent tap: %d, links %q", got, links())
+	}
 	if got := call(t, ch, request(), made); got != 0 {
-		t.Errorf("create again: %d", got)
+		t.Errorf("create a third time: %d", got)
 	}
 }
 

@@ -89,14 +89,14 @@ func (s *Server) addTap(q *tapv2.TapCreateV3, id uint32) (uint32, tapDevice, err
 			spec.MTU, spec.LinkMTU = uint32(c.HostMTU), uint16(c.HostMTU)
 		}
 	}
-	d.host = port.Host()
+	d.host, d.port = port.Host(), port
 	index, err := s.addInterface(spec, port)
 	if err != nil {
 		return 0, d, err
 	}
 	if q.Tag != "" {
 		if err := s.plane.SetTag(index, q.Tag[:min(len(q.Tag), 63)]); err != nil {
-			return 0, d, join(err, s.deleteInterface(index))
+			return 0, d, join(err, s.removeTap(index, d))
 		}
 	}
 	return index, d, nil
@@ -212,7 +212,7 @@ func (s *Server) tapDeleteV2(_ *session, q *tapv2.TapDeleteV2, _ *tapv2.TapDelet
 	if !ok {
 		return api.INVALID_SW_IF_INDEX
 	}
-	err := s.deleteInterface(index)
+	err := s.removeTap(index, d)
 	s.devices.mu.Lock()
 	defer s.devices.mu.Unlock()
 	if err != nil {
@@ -221,6 +221,15 @@ func (s *Server) tapDeleteV2(_ *session, q *tapv2.TapDeleteV2, _ *tapv2.TapDelet
 	}
 	delete(s.devices.taps.index, d.id)
 	return nil
+}
+
+// removeTap takes the host's interface away also when it is persistent, as VPP does:
+// persistence is for the end of the process, not for a deletion.
+func (s *Server) removeTap(index uint32, d tapDevice) error {
+	if err := d.port.Unpersist(); err != nil {
+		return join(api.SYSCALL_ERROR_3, err)
+	}
+	return s.deleteInterface(index)
 }
 
 // tapDump sends nothing for an index that is no tap.
