@@ -89,11 +89,12 @@ func (r *round) run(ctx context.Context) (time.Duration, error) {
 		r.agent.publish(outcome{down: err})
 		return longestRetry, nil
 	}
+	unsettled := r.settle(result.State)
 	o := r.apply(ctx, facts, result)
+	o.stuck = errors.Join(o.stuck, unsettled)
 	if err := lost(o); err != nil {
 		return 0, err
 	}
-	o.stuck = errors.Join(o.stuck, r.settle(result.State))
 	r.agent.metrics.round(begin, r.have, r.failing)
 	r.agent.publish(o)
 	return r.pause(), nil
@@ -190,7 +191,8 @@ func (r *round) pause() time.Duration {
 	return max(wait, 0)
 }
 
-// settle deals, once per connection, with what earlier ones left in the kernel.
+// settle deals, once per connection and before anything is made, with what earlier ones
+// left in the kernel.
 func (r *round) settle(want dataplane.State) error {
 	if r.settled {
 		return nil
@@ -216,8 +218,8 @@ func (m *remains) keep(have dataplane.State) {
 	}
 }
 
-// settle removes the kernel's ends of what is no longer wanted; the others were taken over
-// by the interfaces made anew.
+// settle removes the kernel's ends of what is no longer wanted; the others will be taken
+// over by the interfaces made anew.
 func (m *remains) settle(p *program.Program, want dataplane.State) error {
 	errs := []error{p.Sweep(want)}
 	for name, i := range *m {

@@ -153,6 +153,27 @@ func (e hostEnd) remove() error {
 	return nil
 }
 
+// removeAbandoned deletes a persistent tun that no process holds: a machine of the other
+// kind, now gone for good, left it in the place of the device to be made.
+func (e hostEnd) removeAbandoned() error {
+	l, err := e.open()
+	if errors.Is(err, errNoHost) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	tun, ok := l.dev.(*netlink.Tuntap)
+	if !ok || tun.Mode != netlink.TUNTAP_MODE_TUN || l.dev.Attrs().RawFlags&unix.IFF_LOWER_UP != 0 {
+		return nil
+	}
+	if err := l.LinkDel(l.dev); err != nil && !isNoDevice(err) {
+		return fmt.Errorf("delete abandoned %s in %s: %w", e.name, e.where(), err)
+	}
+	return nil
+}
+
 func isNoDevice(err error) bool { return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) }
 
 func (l link) raise(want dataplane.HostSide) error {

@@ -113,7 +113,7 @@ func (p *Program) makeVeth(o dataplane.Interface, d dataplane.Veth) error {
 			return nil
 		}
 	}
-	if err := removeVeth(d.Outer); err != nil {
+	if err := errors.Join(removeVeth(d.Outer), hostEnd{d.Netns, d.HostName}.removeAbandoned()); err != nil {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()
@@ -180,7 +180,7 @@ func removeVeth(outer string) error {
 }
 
 // Sweep deletes the veth pairs of this owner that neither the wish nor the machine knows:
-// those that a crash left between the kernel and the machine.
+// those that a crash left between the kernel and the machine, or a machine of another kind.
 func (p *Program) Sweep(want dataplane.State) error {
 	known := map[string]bool{}
 	for o := range want.All() {

@@ -13,10 +13,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/internal/netnstest"
@@ -29,7 +32,14 @@ const inside = "MILLRACE_TEST_NETNS"
 // Main is the body of a TestMain: it runs the tests of root in a network namespace of
 // their own, for packages that work on the devices of the namespace they run in.
 func Main(m *testing.M) {
-	if os.Geteuid() != 0 || os.Getenv(inside) != "" {
+	if os.Geteuid() != 0 {
+		os.Exit(m.Run())
+	}
+	if os.Getenv(inside) != "" {
+		if err := loopbackUp(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 		os.Exit(m.Run())
 	}
 	child := exec.Command(os.Args[0], os.Args[1:]...)
@@ -44,6 +54,19 @@ func Main(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "run tests in a network namespace of their own:", err)
 		os.Exit(1)
 	}
+}
+
+// loopbackUp makes the namespace one like a node's: the kernel refuses routes where no
+// address at all is local.
+func loopbackUp() error {
+	lo, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(lo)
+	}
+	if err != nil {
+		return fmt.Errorf("set lo up: %w", err)
+	}
+	return nil
 }
 
 // Machine is a dataplane that a test starts and stops as often as it likes.
@@ -118,12 +141,26 @@ plugins {
 	cmd := exec.Command(bin, "-c", conf)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	started, end, ended := make(chan error), make(chan struct{}), make(chan struct{})
+	go func() {
+		// The signal comes when the thread that started the child ends: it is kept.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(ended)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			<-end
+			cmd.Process.Kill() // an error means that it has died already
+			cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
 	return sync.OnceFunc(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
+		close(end)
+		<-ended
 	})
 }
 
