@@ -19,7 +19,8 @@ import (
 // rig is a running Plane whose ports end in the test.
 type rig struct {
 	*testing.T
-	p *Plane
+	p     *Plane
+	links int
 }
 
 // end is the test's side of one interface.
@@ -48,7 +49,7 @@ func newRig(t *testing.T, workers int) *rig {
 			t.Errorf("run: %v", err)
 		}
 	})
-	return &rig{t, p}
+	return &rig{T: t, p: p}
 }
 
 func (r *rig) must(err error) {
@@ -61,9 +62,10 @@ func (r *rig) must(err error) {
 // link adds an interface that is up and has the addresses.
 func (r *rig) link(c pipe.Config, addrs ...string) *end {
 	r.Helper()
+	r.links++
 	a, b, err := pipe.New(c)
 	r.must(err)
-	i, err := r.p.AddInterface(InterfaceSpec{Name: fmt.Sprintf("pipe%d", len(r.p.ifs)), DeviceType: "pipe", LinkUp: true, MTU: 1500}, a)
+	i, err := r.p.AddInterface(InterfaceSpec{Name: fmt.Sprintf("pipe%d", r.links), DeviceType: "pipe", LinkUp: true, MTU: 1500}, a)
 	r.must(err)
 	r.Cleanup(func() { r.must(b.Close()) })
 	for _, s := range addrs {

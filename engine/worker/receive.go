@@ -74,6 +74,7 @@ type Worker struct {
 	mu      sync.Mutex
 	jobs    []job
 	running bool
+	stopped bool
 	pending atomic.Bool
 
 	queues []*Queue // by tag, nil for holes
@@ -190,6 +191,10 @@ func (w *Worker) Run() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	w.mu.Lock()
+	if w.stopped {
+		w.mu.Unlock()
+		return nil
+	}
 	w.running = true
 	w.mu.Unlock()
 	var err error
