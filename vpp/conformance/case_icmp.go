@@ -43,18 +43,19 @@ func unreachable(s *Session) {
 	a.Play(a.udp("10.0.1.2", "99.0.0.1", 64, 20), a, 0)
 	a.Play(a.udp("fd00:1::2", "fd99::1", 64, 20), a, 0)
 	for _, tt := range []struct {
-		name string
-		t    fib_types.FibPathType
+		name   string
+		t      fib_types.FibPathType
+		errors int
 	}{
-		{"drop", fib_types.FIB_API_PATH_TYPE_DROP},
-		{"unreachable", fib_types.FIB_API_PATH_TYPE_ICMP_UNREACH},
-		{"prohibit", fib_types.FIB_API_PATH_TYPE_ICMP_PROHIBIT},
+		{"drop", fib_types.FIB_API_PATH_TYPE_DROP, 0},
+		{"unreachable", fib_types.FIB_API_PATH_TYPE_ICMP_UNREACH, 1},
+		{"prohibit", fib_types.FIB_API_PATH_TYPE_ICMP_PROHIBIT, 1},
 	} {
 		s.Note("%s", tt.name)
 		s.Call(&ip.IPRouteAddDel{IsAdd: true, Route: route("20.0.0.0/8", typed(tt.t, "0.0.0.0"))})
 		s.Call(&ip.IPRouteAddDel{IsAdd: true, Route: route("fd20::/64", typed(tt.t, "::"))})
-		a.Play(a.udp("10.0.1.2", "20.0.0.1", 64, 20), a, map[bool]int{true: 1}[tt.name != "drop"])
-		a.Play(a.udp("fd00:1::2", "fd20::1", 64, 20), a, map[bool]int{true: 1}[tt.name != "drop"])
+		a.Play(a.udp("10.0.1.2", "20.0.0.1", 64, 20), a, tt.errors)
+		a.Play(a.udp("fd00:1::2", "fd20::1", 64, 20), a, tt.errors)
 		s.Drain()
 	}
 	s.Note("an interface without addresses borrows none: the source of the error")

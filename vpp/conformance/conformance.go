@@ -5,6 +5,10 @@
 // (a transcript), and compared with the transcript of VPP 25.10 in testdata. So VPP is
 // right by construction, and a difference is shown as a diff of two readable texts. The
 // suite judges behaviour only: it measures nothing and asserts no time.
+//
+// Transcripts are recorded by VPP_BIN=/path/to/vpp go test ./vpp/conformance -run VPP
+// -record, as root, and read before they are committed: what VPP does by accident, or
+// against an RFC, is left out of the case rather than demanded of others.
 package conformance
 
 import (
