@@ -14,6 +14,9 @@ import (
 	"github.com/vishvananda/netlink"
 	"go.fd.io/govpp/binapi/af_packet"
 	interfaces "go.fd.io/govpp/binapi/interface"
+	"go.fd.io/govpp/binapi/ip"
+	"go.fd.io/govpp/binapi/ip_types"
+	"go.fd.io/govpp/binapi/urpf"
 
 	"github.com/millrace/millrace/internal/netnstest"
 )
@@ -23,6 +26,7 @@ func kernelCases() []Case {
 		{"kernel-tcp", kernelTCP},
 		{"kernel-tcp-path-mtu", kernelTCPSmallMTU},
 		{"kernel-udp", kernelUDP},
+		{"kernel-pods", kernelPods},
 	}
 }
 
@@ -38,18 +42,9 @@ type host struct {
 // host makes the n-th one: 10.0.n.2/24 and fd00:n::2/64, the machine is .1 and ::1.
 func (s *Session) host(n int) *host {
 	s.T.Helper()
-	h := &host{Namespace: netnstest.New(s.T)}
-	inner := fmt.Sprintf("h%d", n)
-	netnstest.Veth(s.T, s.inside, inner, h.Namespace, "eth0")
+	h := s.wiredHost(n)
 	h.four = netip.MustParseAddr(fmt.Sprintf("10.0.%d.2", n))
 	h.six = netip.MustParseAddr(fmt.Sprintf("fd00:%d::2", n))
-	reply := s.Must(&af_packet.AfPacketCreateV3{
-		Mode: af_packet.AF_PACKET_API_MODE_ETHERNET, HwAddr: mac(net.HardwareAddr{2, 0xfe, 0, 0, 1, byte(n)}), HostIfName: inner,
-		TxFramesPerBlock: 64, Flags: af_packet.AF_PACKET_API_FLAG_QDISC_BYPASS | af_packet.AF_PACKET_API_FLAG_CKSUM_GSO,
-		NumRxQueues: 1, NumTxQueues: 1,
-	}).(*af_packet.AfPacketCreateV3Reply)
-	h.index = reply.SwIfIndex
-	s.Up(h.index)
 	for _, a := range []string{fmt.Sprintf("10.0.%d.1/24", n), fmt.Sprintf("fd00:%d::1/64", n)} {
 		s.Must(&interfaces.SwInterfaceAddDelAddress{SwIfIndex: h.index, IsAdd: true, Prefix: withPrefix(a)})
 	}
@@ -61,6 +56,57 @@ func (s *Session) host(n int) *host {
 		for _, a := range []netip.Addr{h.four, h.six} {
 			if err := addHostAddress(nl, link, a); err != nil {
 				return fmt.Errorf("set up %v: %w", a, err)
+			}
+		}
+		return nil
+	})
+	return h
+}
+
+// wiredHost makes a namespace with eth0, whose other end the machine holds by af_packet
+// with the MAC 02:fe:00:00:01:n.
+func (s *Session) wiredHost(n int) *host {
+	s.T.Helper()
+	h := &host{Namespace: netnstest.New(s.T)}
+	inner := fmt.Sprintf("h%d", n)
+	netnstest.Veth(s.T, s.inside, inner, h.Namespace, "eth0")
+	reply := s.Must(&af_packet.AfPacketCreateV3{
+		Mode: af_packet.AF_PACKET_API_MODE_ETHERNET, HwAddr: mac(net.HardwareAddr{2, 0xfe, 0, 0, 1, byte(n)}), HostIfName: inner,
+		TxFramesPerBlock: 64, Flags: af_packet.AF_PACKET_API_FLAG_QDISC_BYPASS | af_packet.AF_PACKET_API_FLAG_CKSUM_GSO,
+		NumRxQueues: 1, NumTxQueues: 1,
+	}).(*af_packet.AfPacketCreateV3Reply)
+	h.index = reply.SwIfIndex
+	s.Up(h.index)
+	return h
+}
+
+// pod makes a host wired as pods are: host addresses, the machine's interface unnumbered
+// to the lender, a link-local gateway, strict checks of the source.
+func (s *Session) pod(n int, lender interfaceIndex) *host {
+	s.T.Helper()
+	h := s.wiredHost(n)
+	h.four = netip.MustParseAddr(fmt.Sprintf("10.9.0.%d", n))
+	h.six = netip.MustParseAddr(fmt.Sprintf("fd00:9::%d", n))
+	s.Must(&interfaces.SwInterfaceSetUnnumbered{SwIfIndex: lender, UnnumberedSwIfIndex: h.index, IsAdd: true})
+	s.Must(&ip.SwInterfaceIP6EnableDisable{SwIfIndex: h.index, Enable: true})
+	for af, a := range []netip.Addr{h.four, h.six} {
+		s.Must(&ip.IPRouteAddDel{IsAdd: true, Route: route(netip.PrefixFrom(a, a.BitLen()).String(), via(a.String(), h.index))})
+		s.Must(&urpf.UrpfUpdateV2{IsInput: true, Mode: urpf.URPF_API_MODE_STRICT, Af: ip_types.AddressFamily(af), SwIfIndex: h.index, TableID: ^uint32(0)})
+	}
+	gateways := []string{"169.254.1.1", fmt.Sprintf("fe80::fe:ff:fe00:1%02x", n)}
+	h.Netlink(s.T, func(nl *netlink.Handle) error {
+		link, err := nl.LinkByName("eth0")
+		if err != nil {
+			return fmt.Errorf("find eth0: %w", err)
+		}
+		for i, a := range []netip.Addr{h.four, h.six} {
+			own := &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
+			if err := nl.AddrAdd(link, &netlink.Addr{IPNet: own, Flags: 0x02}); err != nil { // IFA_F_NODAD
+				return fmt.Errorf("add %v: %w", a, err)
+			}
+			gateway := net.ParseIP(gateways[i])
+			if err := nl.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: gateway, Flags: int(netlink.FLAG_ONLINK)}); err != nil {
+				return fmt.Errorf("add route through %v: %w", gateway, err)
 			}
 		}
 		return nil
@@ -160,6 +206,25 @@ func kernelTCPSmallMTU(s *Session) {
 			continue
 		}
 		s.Write("through an MTU of 1400 to %v: as sent", server)
+	}
+}
+
+// kernelPods: two pods and a host beside them.
+func kernelPods(s *Session) {
+	lender := s.loopback()
+	s.Must(&interfaces.SwInterfaceAddDelAddress{SwIfIndex: lender, IsAdd: true, Prefix: withPrefix("169.254.1.1/32")})
+	a, b, beside := s.pod(1, lender), s.pod(2, lender), s.host(3)
+	for _, tt := range []struct {
+		name     string
+		from, to *host
+	}{{"pod to pod", a, b}, {"pod to host", a, beside}, {"host to pod", beside, b}} {
+		for _, server := range []netip.Addr{tt.to.four, tt.to.six} {
+			if err := s.transfer(tt.from, tt.to, server, 1<<20); err != nil {
+				s.Write("%s, %v: %v", tt.name, server, err)
+				continue
+			}
+			s.Write("%s, %v: as sent", tt.name, server)
+		}
 	}
 }
 
