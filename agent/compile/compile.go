@@ -59,7 +59,8 @@ func Compile(s cluster.Snapshot, node string, o Options) (Result, error) {
 			Owners:   map[dataplane.Key]cluster.AttachmentID{},
 			Problems: map[cluster.AttachmentID]error{},
 		},
-		owner: map[netip.Addr]string{},
+		owner:  map[netip.Addr]string{},
+		places: map[place]cluster.AttachmentID{},
 	}
 	c.podCIDRs = PodCIDRs(s, node, o)
 	attachments := inOrder(s.Attachments)
@@ -113,6 +114,7 @@ type compilation struct {
 	node     cluster.Node
 	podCIDRs []netip.Prefix
 	owner    map[netip.Addr]string // who has an address, in words
+	places   map[place]cluster.AttachmentID
 	result   Result
 	err      error
 }

@@ -18,6 +18,10 @@ func (c *compilation) attach(a cluster.Attachment, first bool) error {
 	if err := c.checkAddresses(a); err != nil {
 		return err
 	}
+	place := place{a.Netns, a.ID.IfName}
+	if other, taken := c.places[place]; taken {
+		return fmt.Errorf("interface %s in %s is that of attachment %s; DEL it first", a.ID.IfName, a.Netns, other)
+	}
 	name := PodInterface(a)
 	device, link := c.device(a.Netns, a.ID.IfName, a.ID.String())
 	i := dataplane.Interface{Name: name, Device: device, MTU: a.MTU, RPF: dataplane.RPFStrict}
@@ -49,11 +53,15 @@ func (c *compilation) attach(a cluster.Attachment, first bool) error {
 		c.result.State.Put(o)
 		c.result.Owners[o.Key()] = a.ID
 	}
+	c.places[place] = a.ID
 	for _, addr := range a.Addresses {
 		c.owner[addr] = "attachment " + a.ID.String()
 	}
 	return nil
 }
+
+// place is where a kernel device lies; there is room for one.
+type place struct{ netns, ifName string }
 
 func (c *compilation) checkAddresses(a cluster.Attachment) error {
 	if len(a.Addresses) == 0 {

@@ -3,6 +3,7 @@ package program
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -126,6 +127,7 @@ func ping(t *testing.T, from *netnstest.Namespace, to netip.Addr) {
 func TestIntegrationProgram(t *testing.T) {
 	for _, m := range machinetest.All(t) {
 		t.Run(m.Name, func(t *testing.T) {
+			netnstest.CheckLeaks(t)
 			m.Start(t)
 			p := program(t, m.Connect(t))
 			if s := observe(t, p); s.Len() != 0 {
@@ -141,6 +143,9 @@ func TestIntegrationProgram(t *testing.T) {
 			}
 			nodeAddresses(t)
 			a, b := netnstest.New(t), netnstest.New(t)
+			b.Run(t, func() error { // as some runtimes make them
+				return os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0o644)
+			})
 			reach(t, p, wish(t, node(a, b), o))
 			for i, to := range []*netnstest.Namespace{b, a} {
 				from := []*netnstest.Namespace{a, b}[i]

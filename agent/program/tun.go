@@ -84,12 +84,15 @@ func deleteTap(index interface_types.InterfaceIndex) vpp.Exchange {
 	return vpp.Exchange{Request: &tapv2.TapDeleteV2{SwIfIndex: index}, Reply: &tapv2.TapDeleteV2Reply{}}
 }
 
-// CanTun says whether the machine can make tuns here, by making one: VPP needs
-// /dev/vhost-net for it, the embedded engine does not.
+// CanTun says whether the machine can make tuns here, by what it has of ours or else by
+// making one: VPP needs /dev/vhost-net for it, the embedded engine does not.
 func (p *Program) CanTun(ctx context.Context) (bool, error) {
 	for _, port := range p.ports {
-		if port.driver == driverTap {
+		switch port.driver {
+		case driverTap:
 			return true, nil
+		case driverAFPacket:
+			return false, nil
 		}
 	}
 	reply, err := vpp.Call[tapv2.TapCreateV3Reply](ctx, p.conn, &tapv2.TapCreateV3{
