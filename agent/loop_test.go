@@ -226,35 +226,19 @@ func TestIntegrationLoop(t *testing.T) {
 			mustPing(t, b, podA.Addresses...)
 			idle(t, m, d)
 
-			t.Run("agent restarts", func(t *testing.T) {
-				flow := make(chan error, 1)
-				go func() { flow <- ping(t, a, podB.Addresses[0], "-c", "20", "-i", "0.1") }()
-				l.stop()
-				second := start(t, m.Socket, d)
-				second.mustApply(t, last)
-				if n := second.steps(t); n != 0 {
-					t.Errorf("a second life of the agent took %v steps, want none", n)
-				}
-				if err := <-flow; err != nil {
-					t.Error(err)
-				}
-				second.stop()
-			})
-			l = start(t, m.Socket, d)
-			l.mustApply(t, last)
+			l = restartAgent(t, l, m, d, func() error { return ping(t, a, podB.Addresses[0], "-c", "20", "-i", "0.1") })
 
 			// The machine dies, and with it goes what it held; a pod leaves meanwhile.
 			stop()
 			gone := d.change(podB, false)
 			begin := time.Now()
-			stop = m.Start(t)
+			m.Start(t)
 			l.mustApply(t, gone)
 			t.Logf("machine replaced and programmed within %v", time.Since(begin))
 			if hasLink(t, b, "eth0") {
 				t.Error("the device of a pod that left while the machine was away is still there")
 			}
-			last = d.change(podB, true)
-			l.mustApply(t, last)
+			l.mustApply(t, d.change(podB, true))
 			mustPing(t, a, podB.Addresses...)
 			mustPing(t, b, podA.Addresses...)
 			idle(t, m, d)
@@ -265,6 +249,25 @@ func TestIntegrationLoop(t *testing.T) {
 			}
 		})
 	}
+}
+
+// restartAgent lets a flow run while one life of the agent follows another, which must
+// find nothing to do, and returns the next life.
+func restartAgent(t *testing.T, l life, m machinetest.Machine, d *doors, flow func() error) life {
+	t.Helper()
+	ended := make(chan error, 1)
+	go func() { ended <- flow() }()
+	l.stop()
+	last, _ := d.Facts()
+	second := start(t, m.Socket, d)
+	second.mustApply(t, last)
+	if n := second.steps(t); n != 0 {
+		t.Errorf("a second life of the agent took %v steps, want none", n)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("while the agent restarted: %v", err)
+	}
+	return second
 }
 
 // TestIntegrationOneBadPod: one that cannot be served is told so, holds up nobody, and
