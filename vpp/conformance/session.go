@@ -146,7 +146,7 @@ func (s *Session) Call(req api.Message) api.Message {
 		s.T.Skipf("this machine does not offer it: %v", err)
 	}
 	if err != nil && vpp.Retval(err) == 0 {
-		s.T.Fatalf("%v", err)
+		s.T.Fatalf("%v; so far:\n%s", err, s.Transcript())
 	}
 	s.Write("  %s", describeReply(reply))
 	return reply
