@@ -109,6 +109,11 @@ func (p *Plane) dropAddress(i *iface, f, k int) {
 	}
 	i.users[f]--
 	p.addressesChanged(i)
+	for k, n := range p.neighbors { // those of the subnet were learned by it
+		if k.iface == i.index && !n.static && a.Contains(k.addr) {
+			p.removeNeighbor(n)
+		}
+	}
 	if f == 1 {
 		p.unlockIP6(i)
 	}

@@ -56,7 +56,7 @@ func (p *Plane) SetPuntRedirect(rx uint32, f Family, paths []Path) error {
 		if rx != NoIndex && p.iface(rx) == nil {
 			return api.INVALID_SW_IF_INDEX
 		}
-		decoded, err := p.decode(paths)
+		decoded, err := p.decode(netip.Prefix{}, paths)
 		if err != nil {
 			return err
 		}
@@ -81,6 +81,20 @@ func (p *Plane) setPunt(rx uint32, f int, paths []path) {
 		}
 	}
 	p.bump = true
+}
+
+// SetPuntUDP says whether UDP to ports that nobody here listens to is punted like other
+// protocols, instead of answered with "port unreachable": VPP's set_punt for all ports.
+func (p *Plane) SetPuntUDP(f Family, on bool) error {
+	return p.edit(func() error {
+		p.puntUDP[slot(f)] = on
+		for _, i := range p.ifs {
+			if i != nil {
+				i.dirty = true
+			}
+		}
+		return nil
+	})
 }
 
 // puntOf is the adjacency that takes what interface index punts, or NoIndex.

@@ -239,12 +239,18 @@ func TestPuntRedirect(t *testing.T) {
 	a, host := r.tun("10.0.0.1/24"), r.tun("10.0.9.1/24")
 	r.must(r.p.SetPuntRedirect(NoIndex, IPv4, []Path{host.via("")}))
 	a.send(a.frame(pkt{src: "10.0.0.2", dst: "10.0.0.1", dport: 22}))
+	a.next().icmp4(3, 3) // UDP only when asked for
+	r.must(r.p.SetPuntUDP(IPv4, true))
+	a.send(a.frame(pkt{src: "10.0.0.2", dst: "10.0.0.1", dport: 22}))
 	if ip := host.next().ip4(); ip.TTL != 64 || ip.DstIP.String() != "10.0.0.1" {
 		t.Errorf("punted with TTL %d to %v", ip.TTL, ip.DstIP)
 	}
 	a.send(a.frame(pkt{src: "10.0.0.2", dst: "10.0.0.1", icmp: true}))
 	a.next().icmp4(0, 0)
 	r.must(r.p.SetPuntRedirect(NoIndex, IPv4, nil))
+	a.send(a.frame(pkt{src: "10.0.0.2", dst: "10.0.0.1", dport: 22}))
+	a.quiet(a)
+	r.must(r.p.SetPuntUDP(IPv4, false))
 	a.send(a.frame(pkt{src: "10.0.0.2", dst: "10.0.0.1", dport: 22}))
 	a.next().icmp4(3, 3)
 }

@@ -196,7 +196,7 @@ func (p *Plane) strip(i *iface) {
 			p.setLender(b, NoIndex)
 		}
 	}
-	p.setAdmin(i, false)
+	p.down(i)
 	p.setLender(i, NoIndex)
 	for f := range i.addrs {
 		for len(i.addrs[f]) > 0 {
@@ -337,6 +337,7 @@ func (p *Plane) view(i *iface) *worker.Interface {
 		URPF4: worker.Filter(i.urpf[0].mode), URPF6: worker.Filter(i.urpf[1].mode),
 		URPFTable4: i.tables[0].t4, URPFTable6: i.tables[1].t6,
 		Punt4: p.puntOf(i.index, 0), Punt6: p.puntOf(i.index, 1),
+		PuntUDP4: p.puntUDP[0], PuntUDP6: p.puntUDP[1],
 	}
 	if t := i.urpf[0].table; t != nil {
 		v.URPFTable4 = t.t4
@@ -391,7 +392,22 @@ func (p *Plane) setAdmin(i *iface, up bool) {
 	if i.admin == up {
 		return
 	}
+	p.switchAdmin(i, up)
+	p.events.add(event{iface: &InterfaceEvent{Index: i.index, AdminUp: up, LinkUp: i.linkUp}})
+}
+
+// down is setAdmin for an interface that is going: only its deletion is an event.
+func (p *Plane) down(i *iface) {
+	if i.admin {
+		p.switchAdmin(i, false)
+	}
+}
+
+func (p *Plane) switchAdmin(i *iface, up bool) {
 	i.admin = up
+	if i.port == nil && i.index != 0 {
+		i.linkUp = up // a loopback's carrier is its switch
+	}
 	if !up {
 		p.detach(i)
 		p.flushNeighbors(i.index, false)
@@ -411,7 +427,6 @@ func (p *Plane) setAdmin(i *iface, up bool) {
 		p.publishInterfaces()
 		p.attach(i)
 	}
-	p.events.add(event{iface: &InterfaceEvent{Index: i.index, AdminUp: up, LinkUp: i.linkUp}})
 }
 
 // SetLinkUp notes the carrier; paths by an interface without one do not forward.
@@ -446,7 +461,7 @@ func (p *Plane) SetLinkMTU(index uint32, mtu uint16) error {
 		if mtu < 64 || mtu > 9216 {
 			return api.INVALID_VALUE
 		}
-		i.linkMTU = mtu
+		i.linkMTU, i.mtu[0] = mtu, uint32(mtu)
 		p.touchInterface(i)
 		return nil
 	})

@@ -57,6 +57,7 @@ type Plane struct {
 	nbrCount   [2]uint32
 	nbrConfig  [2]NeighborConfig
 	punts      [2]map[uint32]*pathList // by receiving interface, NoIndex for any
+	puntUDP    [2]bool
 	pmtu       map[pmtuKey]uint16
 	nextWorker int
 	bump       bool // an edit changed where packets may go

@@ -20,7 +20,7 @@ func (p *Plane) EditRoute(r Route, e RouteEdit) (statsIndex uint32, err error) {
 		if t == nil {
 			return api.NO_SUCH_FIB
 		}
-		paths, err := p.decode(r.Paths)
+		paths, err := p.decode(r.Prefix, r.Paths)
 		if err != nil {
 			return err
 		}
@@ -56,7 +56,7 @@ func (p *Plane) editSource(t *table, prefix netip.Prefix, source uint8, paths []
 		return p.setSource(t, prefix, source, merge(have, paths))
 	case RouteRemovePaths:
 		left := slices.DeleteFunc(slices.Clone(have), func(q path) bool {
-			return slices.ContainsFunc(paths, func(w path) bool { return sameWay(q, w) && q.Weight == w.Weight })
+			return slices.ContainsFunc(paths, func(w path) bool { return sameWay(q, w) })
 		})
 		if len(left) > 0 {
 			return p.setSource(t, prefix, source, left)
@@ -70,7 +70,7 @@ func (p *Plane) editSource(t *table, prefix netip.Prefix, source uint8, paths []
 func merge(have, more []path) []path {
 	out := slices.Clone(have)
 	for _, q := range more {
-		if !slices.ContainsFunc(out, func(w path) bool { return sameWay(q, w) && q.Preference == w.Preference }) {
+		if !slices.ContainsFunc(out, func(w path) bool { return sameWay(q, w) }) {
 			out = append(out, q)
 		}
 	}
@@ -83,8 +83,8 @@ func sameWay(a, b path) bool {
 		(a.Interface != NoIndex || a.Table == b.Table)
 }
 
-// decode checks paths and brings them into the engine's form.
-func (p *Plane) decode(in []Path) ([]path, error) {
+// decode checks the paths of prefix and brings them into the engine's form.
+func (p *Plane) decode(prefix netip.Prefix, in []Path) ([]path, error) {
 	out := make([]path, 0, len(in))
 	for _, q := range in {
 		if q.Weight == 0 {
@@ -102,6 +102,9 @@ func (p *Plane) decode(in []Path) ([]path, error) {
 			}
 			// "via eth0" alone makes a prefix attached: neighbours refine it.
 			w.connected = q.Interface != NoIndex && !q.NextHop.IsValid()
+			if w.connected && prefix.IsSingleIP() {
+				w.NextHop = prefix.Addr() // an attached host is its own next hop
+			}
 		default:
 			return nil, api.UNIMPLEMENTED
 		}

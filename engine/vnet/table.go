@@ -94,7 +94,7 @@ func (p *Plane) makeTable(f Family, id uint32, name string) (*table, error) {
 			source uint8
 		}{
 			{"0.0.0.0/0", SourceDefaultRoute}, {"0.0.0.0/32", SourceDefaultRoute},
-			{"240.0.0.0/4", SourceSpecial}, {"224.0.0.0/4", SourceSpecial}, {"255.255.255.255/32", SourceSpecial},
+			{"240.0.0.0/4", SourceSpecial}, {"224.0.0.0/4", SourceSpecial}, {"255.255.255.255/32", SourceDefaultRoute},
 		} {
 			if err := special(s.prefix, s.source, drop); err != nil {
 				return nil, err

@@ -27,7 +27,7 @@ func (w *Worker) local4(buf *packet.Buffer) {
 		w.punt(buf, ICMP4Type, ifc.Punt4)
 		return
 	}
-	if u.Proto == packet.ProtoUDP && !u.Later && ifc.Punt4 == NoIndex {
+	if u.Proto == packet.ProtoUDP && !u.Later && !ifc.PuntUDP4 {
 		if r := w.checkUDP(buf, ip[u.Offset:]); r != packet.OK {
 			w.drop(udpReason(r, IP4UDPLength, IP4TransportChecksum), rx)
 			return
@@ -111,7 +111,7 @@ func (w *Worker) local6(buf *packet.Buffer) {
 			return
 		}
 	}
-	if u.Proto == packet.ProtoUDP && !u.Later && ifc.Punt6 == NoIndex {
+	if u.Proto == packet.ProtoUDP && !u.Later && !ifc.PuntUDP6 {
 		if r := w.checkUDP(buf, ip[u.Offset:]); r != packet.OK {
 			w.drop(udpReason(r, IP6UDPLength, IP6TransportChecksum), rx)
 			return

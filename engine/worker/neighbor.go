@@ -108,13 +108,11 @@ func (w *Worker) ask(out *Interface, a *Adjacency, addr netip.Addr) bool {
 		w.send(buf, out.Index)
 		return true
 	}
-	target := addr.As16()
-	src, ok := out.Source6(target)
 	buf := w.take()
-	if !ok || buf == nil {
+	if out.LinkLocal == ([16]byte{}) || buf == nil {
 		return false
 	}
-	packet.MakeNeighborSolicit(buf, out.MAC, src, target)
+	packet.MakeNeighborSolicit(buf, out.MAC, out.LinkLocal, addr.As16())
 	w.send(buf, out.Index)
 	return true
 }
@@ -170,14 +168,16 @@ func (w *Worker) arp(buf *packet.Buffer) {
 		return
 	}
 	w.learn(ifc, netip.AddrFrom4(senderIP), m.SenderMAC())
-	reply := w.take()
-	if reply == nil {
-		w.drop(NoBuffers, rx)
-		return
-	}
-	packet.MakeARPReply(reply, m, ifc.MAC)
+	// The request becomes the reply, padding and all.
+	frame.SetDst(frame.Src())
+	frame.SetSrc(ifc.MAC)
+	m.SetOp(packet.ARPReply)
+	m.SetTargetMAC(m.SenderMAC())
+	m.SetTargetIP(senderIP)
+	m.SetSenderMAC(ifc.MAC)
+	m.SetSenderIP(targetIP)
 	w.count.Errors[ARPReplies]++
-	w.send(reply, rx)
+	w.send(buf, rx)
 }
 
 // ownerOf is the interface that has the local address r leads to, or NoIndex.
@@ -258,7 +258,13 @@ func (w *Worker) neighbor6(buf *packet.Buffer, ip packet.IPv6, u packet.Upper, i
 		w.drop(NoBuffers, rx)
 		return
 	}
-	packet.AnswerNeighborSolicit(reply, ip, packet.Ethernet(buf.Bytes()).Src(), m.Target(), ifc.MAC, packet.NARouter)
+	// VPP's way for all askers, also those who look for doubles of their address.
+	dst := src
+	if dst == ([16]byte{}) {
+		dst = [16]byte{0: 0xff, 1: 2, 15: 1}
+	}
+	packet.MakeNeighborAdvert(reply, ifc.MAC, packet.Ethernet(buf.Bytes()).Src(), dst, m.Target(),
+		packet.NASolicited|packet.NAOverride)
 	w.count.Errors[NDAdvertsSent]++
 	w.send(reply, rx)
 }

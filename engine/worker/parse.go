@@ -102,6 +102,10 @@ func (w *Worker) parse4(buf *packet.Buffer) {
 		w.timeExceeded4(buf)
 		return
 	}
+	if ip.HeaderLen() != packet.IPv4Len {
+		w.drop(IP4Options, ifc.Index) // as VPP does with all but router alert
+		return
+	}
 	v := w.batch.cur
 	k := &v.key[v.n]
 	k.a = binary.LittleEndian.Uint64(ip[12:])

@@ -18,6 +18,7 @@ const (
 	IP4Checksum
 	IP4Version
 	IP4HeaderLength
+	IP4Options
 	IP4Fragment
 	IP4TTL
 	IP4MTU
@@ -128,6 +129,7 @@ func Names() []Name {
 		IP4Checksum:          {"ip4-input", "bad ip4 checksum", Error},
 		IP4Version:           {"ip4-input", "ip4 version != 4", Error},
 		IP4HeaderLength:      {"ip4-input", "ip4 IHL < 5", Error},
+		IP4Options:           {"ip4-input", "ip4 options present", Info},
 		IP4Fragment:          {"ip4-input", "ip4 fragment offset == 1", Error},
 		IP4TTL:               {"ip4-input", "ip4 ttl <= 1", Error},
 		IP4MTU:               {"ip4-input", "ip4 MTU exceeded and DF set", Error},

@@ -88,6 +88,8 @@ type Worker struct {
 	batch  batch
 	outbox outbox
 	limits limits
+	// fragmentID names the last IPv6 packet of our own that was cut.
+	fragmentID uint32
 }
 
 type job struct {

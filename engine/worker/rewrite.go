@@ -68,8 +68,11 @@ func (w *Worker) forward(buf *packet.Buffer, a *Adjacency) {
 			}
 		}
 		if len(p) > a.MTU && !packet.Fits(buf, a.MTU) {
-			w.tooBig6(buf, a.MTU)
-			return
+			if !w.isOwn(buf) {
+				w.tooBig6(buf, a.MTU)
+				return
+			}
+			buf.Meta[metaFragment] = uint32(a.MTU)
 		}
 		if !w.isOwn(buf) {
 			ip.DecrementHopLimit()

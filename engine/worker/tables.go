@@ -170,6 +170,8 @@ type Interface struct {
 	URPFTable6   *Table6
 	MTU4, MTU6   int
 	Punt4, Punt6 uint32 // adjacency for what nobody here listens to; NoIndex drops
+	PuntUDP4     bool   // UDP too goes there, instead of "port unreachable"
+	PuntUDP6     bool
 	Addrs4       []Own4 // its own or its lender's
 	Addrs6       [][16]byte
 	LinkLocal    [16]byte

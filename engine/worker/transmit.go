@@ -223,16 +223,26 @@ func (w *Worker) transmitSegments(ifc *Interface, buf *packet.Buffer) {
 	})
 }
 
-// transmitFragments cuts an IPv4 packet to the MTU noted in it.
+// transmitFragments cuts an IPv4 packet, or an IPv6 packet of our own, to the MTU noted
+// in it.
 func (w *Worker) transmitFragments(ifc *Interface, buf *packet.Buffer) {
 	var f packet.Fragmenter
-	if f.Start(buf, int(buf.Meta[metaFragment])) != packet.OK {
+	var f6 packet.Fragmenter6
+	mtu, v6 := int(buf.Meta[metaFragment]), buf.L3Bytes()[0]>>4 == 6
+	r := packet.OK
+	if v6 {
+		w.fragmentID++
+		r = f6.Start(buf, mtu, w.fragmentID)
+	} else {
+		r = f.Start(buf, mtu)
+	}
+	if r != packet.OK {
 		w.drop(FragmentFailed, buf.RxInterface)
 		return
 	}
 	header := buf.Bytes()[:buf.L3]
 	w.pieces(ifc, buf, FragmentsSent, func(dst *packet.Buffer) bool {
-		if !f.Next(dst) {
+		if v6 && !f6.Next(dst) || !v6 && !f.Next(dst) {
 			return false
 		}
 		if len(header) > 0 {
