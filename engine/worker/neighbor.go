@@ -229,6 +229,9 @@ func (w *Worker) isNeighbor(r *Route, ifc *Interface, addr [4]byte) bool {
 func (w *Worker) neighbor6(buf *packet.Buffer, ip packet.IPv6, u packet.Upper, ifc *Interface) {
 	rx := ifc.Index
 	m, r := packet.ParseNeighbor(ip, ip[u.Offset:])
+	if r == packet.BadValue && isProbe(ip, ip[u.Offset:]) {
+		m, r = packet.Neighbor(ip[u.Offset:]), packet.OK
+	}
 	if r != packet.OK || ifc.Link != port.Ethernet || buf.L3 != packet.EthLen {
 		w.drop(NDMalformed, rx)
 		return
@@ -267,6 +270,17 @@ func (w *Worker) neighbor6(buf *packet.Buffer, ip packet.IPv6, u packet.Upper, i
 		packet.NASolicited|packet.NAOverride)
 	w.count.Errors[NDAdvertsSent]++
 	w.send(reply, rx)
+}
+
+// isProbe reports whether p, whose checksum is right, looks for a double of its sender's
+// future address. RFC 4861 wants no link-layer option in it; VPP does not care.
+func isProbe(ip packet.IPv6, p []byte) bool {
+	m := packet.ICMPv6(p)
+	if m.Type() != packet.ICMPv6NeighborSolicit || m.Code() != 0 || ip.HopLimit() != 255 {
+		return false
+	}
+	target := packet.Neighbor(p).Target()
+	return ip.Src() == [16]byte{} && target[0] != 0xff && ip.Dst() == packet.SolicitedNode(target)
 }
 
 func (w *Worker) onLink6(ifc *Interface, ip packet.IPv6) bool {
