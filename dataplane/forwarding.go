@@ -103,7 +103,7 @@ type Route struct {
 type Path struct {
 	End       End
 	Interface string     // of an EndForward path
-	Via       netip.Addr // next hop; absent where the link has one other end
+	Via       netip.Addr // next hop; absent where the link has one other end, and where it is the prefix itself
 	Weight    uint8      // share among several paths; 0 counts as 1
 }
 

@@ -41,7 +41,8 @@ func (c *compilation) attach(a cluster.Attachment, first bool) error {
 		if link.ethernet {
 			objects = append(objects, dataplane.Neighbor{Interface: name, Addr: addr, MAC: link.hostMAC})
 		}
-		objects = append(objects, dataplane.Route{Prefix: whole(addr), Paths: link.paths(name, addr)})
+		// A route to one address needs no next hop: that address is the neighbour.
+		objects = append(objects, dataplane.Route{Prefix: whole(addr), Paths: []dataplane.Path{{Interface: name}}})
 	}
 	objects = append(objects, i)
 	for _, o := range objects {

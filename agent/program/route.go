@@ -35,7 +35,12 @@ func (p *Program) routeOf(w ip.IPRouteV2) dataplane.Route {
 	prefix := prefixOf(w.Prefix)
 	r := dataplane.Route{Table: w.TableID, Prefix: prefix.Masked()}
 	for _, path := range w.Paths {
-		r.Paths = append(r.Paths, p.pathOf(path))
+		have := p.pathOf(path)
+		// Without a next hop, a host route leads to the host itself, and VPP shows it so.
+		if prefix.IsSingleIP() && have.Via == prefix.Addr() {
+			have.Via = netip.Addr{}
+		}
+		r.Paths = append(r.Paths, have)
 	}
 	return r
 }
