@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -219,5 +220,29 @@ func TestViolation(t *testing.T) {
 		if (v != "") != tt.forbid {
 			t.Errorf("Violation(%s, %s) = %q, want forbidden %t", tt.pkg, tt.imp, v, tt.forbid)
 		}
+	}
+}
+
+// TestArchitecturePageNamesFiles: a walk that names a file which is not there misleads.
+func TestArchitecturePageNamesFiles(t *testing.T) {
+	page, err := os.ReadFile("../../docs/ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, named := "", 0
+	for _, word := range regexp.MustCompile("`[a-z0-9_/.-]+\\.go`").FindAllString(string(page), -1) {
+		path := strings.Trim(word, "`")
+		if strings.Contains(path, "/") {
+			dir = filepath.Dir(path)
+		} else { // after a full path, a bare name stands for its neighbour
+			path = filepath.Join(dir, path)
+		}
+		if _, err := os.Stat(filepath.Join("../..", path)); err != nil {
+			t.Errorf("docs/ARCHITECTURE.md names %s: %v", path, err)
+		}
+		named++
+	}
+	if named < 20 {
+		t.Errorf("found %d files named on the page; the walks should name more", named)
 	}
 }
