@@ -163,81 +163,62 @@ func (p *Plane) addressesChanged(i *iface) {
 //	its subnet             glean: ask for the destination
 //	first and last of it   drop (IPv4, /30 and shorter), or the peer's (/31)
 func (p *Plane) connect(i *iface, a netip.Prefix) {
-	f := slot(familyOf(a.Addr()))
-	t := i.tables[f]
-	host := netip.PrefixFrom(a.Addr(), a.Addr().BitLen())
-	p.mustSet(t, host, SourceInterface, localPath(i.index, a.Addr()))
-	if a.Bits() == a.Addr().BitLen() {
+	t := i.tables[slot(familyOf(a.Addr()))]
+	p.mustSet(t, netip.PrefixFrom(a.Addr(), a.Addr().BitLen()), SourceInterface, localPath(i.index, a.Addr()))
+	p.connectSubnet(i, t, a)
+}
+
+// disconnect takes back what connect did. The address is no longer among i's, or i is
+// down.
+func (p *Plane) disconnect(i *iface, a netip.Prefix) {
+	t := i.tables[slot(familyOf(a.Addr()))]
+	p.dropSource(t, netip.PrefixFrom(a.Addr(), a.Addr().BitLen()), SourceInterface)
+	p.connectSubnet(i, t, a)
+}
+
+// connectSubnet brings the routes of a's subnet in line with the addresses that i has in
+// it.
+func (p *Plane) connectSubnet(i *iface, t *table, a netip.Prefix) {
+	if a.IsSingleIP() {
 		return
 	}
 	subnet := a.Masked()
-	i.connected[subnet]++
-	if i.connected[subnet] > 1 {
+	var mine []netip.Addr
+	for _, b := range i.addrs[slot(t.Family)] {
+		if i.admin && b.Masked() == subnet {
+			mine = append(mine, b.Addr())
+		}
+	}
+	if len(mine) == 0 {
+		p.dropSource(t, subnet, SourceInterface)
+	} else {
+		p.mustSet(t, subnet, SourceInterface, path{
+			Path: Path{Interface: i.index, Weight: 1}, source: mine[0], connected: true,
+		})
+	}
+	if t.Family == IPv6 {
 		return
 	}
-	p.mustSet(t, subnet, SourceInterface, path{
-		Path: Path{Interface: i.index, Weight: 1}, source: a.Addr(), connected: true,
-	})
-	if f == 1 {
-		return
-	}
-	drop := path{Path: Path{Type: PathDrop, Interface: NoIndex, Weight: 1}}
-	for _, s := range specials(a) {
-		if a.Bits() == 31 {
-			p.mustSet(t, s, SourceInterface, path{Path: Path{Interface: i.index, NextHop: s.Addr(), Weight: 1}})
-		} else {
-			p.mustSet(t, s, SourceInterface, drop)
+	for _, s := range ends(subnet) {
+		host := netip.PrefixFrom(s, 32)
+		switch {
+		case slices.Contains(mine, s):
+		case len(mine) == 0:
+			p.dropSource(t, host, SourceInterface)
+		case a.Bits() == 31:
+			p.mustSet(t, host, SourceInterface, path{Path: Path{Interface: i.index, NextHop: s, Weight: 1}})
+		default:
+			p.mustSet(t, host, SourceInterface, path{Path: Path{Type: PathDrop, Interface: NoIndex, Weight: 1}})
 		}
 	}
 }
 
-// specials are the first and the last address of an IPv4 subnet without a itself.
-func specials(a netip.Prefix) []netip.Prefix {
-	first := a.Masked().Addr()
-	last := addrOf(word(first) | ^uint32(0)>>a.Bits())
-	var out []netip.Prefix
-	for _, s := range []netip.Addr{first, last} {
-		if s != a.Addr() {
-			out = append(out, netip.PrefixFrom(s, 32))
-		}
-	}
-	return out
+// ends are the first and the last address of an IPv4 subnet.
+func ends(subnet netip.Prefix) [2]netip.Addr {
+	first := subnet.Masked().Addr()
+	return [2]netip.Addr{first, addrOf(word(first) | ^uint32(0)>>subnet.Bits())}
 }
 
 func addrOf(w uint32) netip.Addr {
 	return netip.AddrFrom4([4]byte{byte(w >> 24), byte(w >> 16), byte(w >> 8), byte(w)})
-}
-
-// disconnect takes back what connect did.
-func (p *Plane) disconnect(i *iface, a netip.Prefix) {
-	f := slot(familyOf(a.Addr()))
-	t := i.tables[f]
-	p.dropSource(t, netip.PrefixFrom(a.Addr(), a.Addr().BitLen()), SourceInterface)
-	if a.Bits() == a.Addr().BitLen() {
-		return
-	}
-	subnet := a.Masked()
-	if i.connected[subnet]--; i.connected[subnet] > 0 {
-		p.reconnect(i, a, f)
-		return
-	}
-	delete(i.connected, subnet)
-	p.dropSource(t, subnet, SourceInterface)
-	if f == 0 {
-		for _, s := range specials(a) {
-			p.dropSource(t, s, SourceInterface)
-		}
-	}
-}
-
-// reconnect lets another address of the same subnet be the one to ask from.
-func (p *Plane) reconnect(i *iface, gone netip.Prefix, f int) {
-	for _, b := range i.addrs[f] {
-		if b.Masked() == gone.Masked() && b != gone {
-			p.mustSet(i.tables[f], b.Masked(), SourceInterface, path{
-				Path: Path{Interface: i.index, Weight: 1}, source: b.Addr(), connected: true,
-			})
-			return
-		}
-	}
 }

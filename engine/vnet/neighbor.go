@@ -136,7 +136,9 @@ func (p *Plane) addAdjFIB(n *neighbor) {
 			have = e.sources[k].paths
 		}
 	}
-	if err := p.setSource(t, prefix, SourceAdjacency, merge(have, []path{q})); err != nil {
+	paths := merge(have, []path{q})
+	slices.SortFunc(paths, func(a, b path) int { return cmp.Compare(a.Interface, b.Interface) })
+	if err := p.setSource(t, prefix, SourceAdjacency, paths); err != nil {
 		p.log.Warn("no room for a neighbour's route", "neighbor", n.key.addr, "err", err)
 	}
 }

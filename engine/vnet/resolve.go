@@ -8,8 +8,6 @@ import (
 	"strconv"
 
 	"github.com/millrace/millrace/engine/fib"
-	"github.com/millrace/millrace/engine/packet"
-	"github.com/millrace/millrace/engine/port"
 	"github.com/millrace/millrace/engine/worker"
 )
 
@@ -41,7 +39,8 @@ type pathList struct {
 type via struct {
 	key     viaKey
 	refs    int
-	cover   *pathList // of the route that leads to it; nil: none, or a loop
+	cover   *pathList // of the route that leads to it, nil for none
+	looped  bool      // that route leads back here; then it counts as none
 	targets []fib.Weighted
 	rpf     []uint32
 }
@@ -49,21 +48,6 @@ type via struct {
 type viaKey struct {
 	table *table
 	addr  netip.Addr
-}
-
-type adjKey struct {
-	kind   worker.Kind
-	family Family // of the packets
-	iface  uint32
-	nh     netip.Addr
-	source netip.Addr
-	table  *table
-}
-
-type adjacency struct {
-	key   adjKey
-	index uint32
-	refs  int
 }
 
 func decimal(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
@@ -121,7 +105,9 @@ func (p *Plane) takeVia(q path) *via {
 		if k.table != nil {
 			k.table.locks++
 		}
-		p.lookVia(v)
+		v.cover = v.match()
+		v.looped = leadsTo(v.cover, v, 0)
+		v.answer()
 	}
 	v.refs++
 	return v
@@ -138,41 +124,68 @@ func (p *Plane) releaseVia(v *via) {
 	}
 }
 
-// lookVia finds the route that leads to v. A route that leads back to v does not count.
-func (p *Plane) lookVia(v *via) {
-	v.cover, v.targets, v.rpf = nil, nil, nil
+// match is the list of the route that leads to v.
+func (v *via) match() *pathList {
 	if v.key.table == nil {
-		return
+		return nil
 	}
-	e := v.key.table.match(v.key.addr)
-	if e == nil || e.list == nil || dependsOn(e.list, v, 0) {
-		return
+	if e := v.key.table.match(v.key.addr); e != nil {
+		return e.list
 	}
-	v.cover = e.list
-	v.rpf = e.list.rpf
-	if !e.list.dropped {
-		v.targets = e.list.targets
-	}
+	return nil
 }
 
-// dependsOn reports whether l is resolved through v.
-func dependsOn(l *pathList, v *via, depth int) bool {
+// leadsTo reports whether l is resolved through v, loops of others cut short.
+func leadsTo(l *pathList, v *via, depth int) bool {
+	if l == nil || depth > 16 {
+		return false
+	}
 	for _, w := range l.vias {
-		if w == v || depth > 16 || w.cover != nil && dependsOn(w.cover, v, depth+1) {
+		if w == v || leadsTo(w.cover, v, depth+1) {
 			return true
 		}
 	}
 	return false
 }
 
-// resolveVia looks v up again and, when the answer changed, resolves what stands on it.
+// answer takes over what v's cover leads to and reports whether that is new.
+func (v *via) answer() bool {
+	var targets []fib.Weighted
+	var rpf []uint32
+	if v.cover != nil && !v.looped {
+		rpf = v.cover.rpf
+		if !v.cover.dropped {
+			targets = v.cover.targets
+		}
+	}
+	same := slices.Equal(targets, v.targets) && slices.Equal(rpf, v.rpf)
+	v.targets, v.rpf = targets, rpf
+	return !same
+}
+
+// resolveVia looks again which route leads to v. When that is another one, loops may have
+// come or gone anywhere.
 func (p *Plane) resolveVia(v *via) {
-	cover, targets, rpf := v.cover, v.targets, v.rpf
-	p.lookVia(v)
-	if v.cover == cover && slices.Equal(targets, v.targets) && slices.Equal(rpf, v.rpf) {
+	cover := v.match()
+	if cover == v.cover {
 		return
 	}
-	for _, l := range p.lists {
+	v.cover = cover
+	for _, w := range p.vias {
+		looped := leadsTo(w.cover, w, 0)
+		if looped != w.looped || w == v {
+			w.looped = looped
+			p.answerVia(w)
+		}
+	}
+}
+
+// answerVia resolves what stands on v when its answer is new.
+func (p *Plane) answerVia(v *via) {
+	if !v.answer() {
+		return
+	}
+	for _, l := range slices.Collect(maps.Values(p.lists)) {
 		if slices.Contains(l.vias, v) {
 			p.resolveList(l)
 		}
@@ -208,7 +221,7 @@ func (p *Plane) resolveList(l *pathList) {
 	}
 	for _, v := range p.vias {
 		if v.cover == l {
-			p.resolveVia(v)
+			p.answerVia(v)
 		}
 	}
 }
@@ -242,7 +255,7 @@ func (p *Plane) contribute(l *pathList) ([]fib.Weighted, []*adjacency, []uint32)
 				seen(i)
 			}
 			levels[q.Preference] = append(levels[q.Preference], scaled(v.targets, weight)...)
-			if v.cover != nil {
+			if len(v.targets) > 0 {
 				adjs = append(adjs, v.cover.adjs...)
 			}
 			continue
@@ -284,135 +297,6 @@ func familyOf(a netip.Addr) Family {
 		return IPv4
 	}
 	return IPv6
-}
-
-// pathAdj is the adjacency of a path that needs no other route, without a reference of
-// its own; false when its interface is down.
-func (p *Plane) pathAdj(f Family, q path) (*adjacency, bool) {
-	k := adjKey{family: f}
-	switch q.Type {
-	case PathDrop:
-		return nil, false
-	case PathLocal:
-		k.kind, k.iface = worker.KindLocal, q.Interface
-	case PathUnreachable:
-		k.kind = worker.KindUnreachable
-	case PathProhibit:
-		k.kind = worker.KindProhibit
-	case PathNormal:
-		switch {
-		case q.linkLocal:
-			k.kind = worker.KindLinkLocal
-		case q.Interface == NoIndex:
-			k.kind, k.table = worker.KindLookup, p.tables[slot(f)][q.Table]
-			if k.table == nil {
-				return nil, false
-			}
-		default:
-			i := p.iface(q.Interface)
-			if i == nil || !i.admin || !i.linkUp {
-				return nil, false
-			}
-			k.kind, k.iface, k.nh = worker.KindGlean, q.Interface, q.NextHop
-			switch {
-			case i.link == port.IP:
-				k.kind = worker.KindRewrite
-			case q.NextHop.IsValid():
-				k.kind = worker.KindUnresolved
-			default:
-				k.source = q.source
-			}
-		}
-	default:
-		return nil, false
-	}
-	return p.findAdj(k), true
-}
-
-// findAdj returns the adjacency of k, with no reference when it is new.
-func (p *Plane) findAdj(k adjKey) *adjacency {
-	a := p.adjs[k]
-	if a == nil {
-		i, ok := p.adjIndexes.take()
-		if !ok {
-			panic("vnet: four thousand million adjacencies")
-		}
-		a = &adjacency{key: k, index: i}
-		p.adjs[k] = a
-		if k.table != nil {
-			k.table.locks++
-		}
-		p.publishAdj(a)
-		p.askFor(a)
-	}
-	return a
-}
-
-func (p *Plane) takeAdj(k adjKey) *adjacency {
-	a := p.findAdj(k)
-	a.refs++
-	return a
-}
-
-func (p *Plane) releaseAdj(a *adjacency) {
-	if a.refs--; a.refs > 0 {
-		return
-	}
-	delete(p.adjs, a.key)
-	p.adjIndexes.put(a.index) // as with routes
-	if a.key.table != nil {
-		a.key.table.locks--
-		p.releaseTable(a.key.table)
-	}
-}
-
-// publishAdj tells the workers what a is now.
-func (p *Plane) publishAdj(a *adjacency) {
-	k := a.key
-	w := &worker.Adjacency{Kind: k.kind, Interface: k.iface, NextHop: k.nh, Source: k.source, MTU: 65535}
-	if k.table != nil {
-		w.Table4, w.Table6 = k.table.t4, k.table.t6
-	}
-	i := p.iface(k.iface)
-	if i != nil && (k.kind == worker.KindRewrite || k.kind == worker.KindUnresolved || k.kind == worker.KindGlean) {
-		w.MTU = p.mtuTo(i, k)
-		if n := p.neighbors[nbrKey{k.iface, k.nh}]; k.kind == worker.KindUnresolved && n != nil {
-			w.Kind, w.HeaderLen = worker.KindRewrite, packet.EthLen
-			e := packet.Ethernet(w.Header[:])
-			e.SetDst(n.mac)
-			e.SetSrc(i.mac)
-			e.SetType(packet.EtherTypeIPv4)
-			if k.family == IPv6 {
-				e.SetType(packet.EtherTypeIPv6)
-			}
-		}
-	}
-	p.state.SetAdjacency(a.index, w)
-	p.bump = true
-}
-
-// mtuTo is the L3 MTU towards the next hop of k.
-func (p *Plane) mtuTo(i *iface, k adjKey) int {
-	mtu := i.mtuOf(k.family)
-	if k.nh.IsValid() {
-		if t := i.tables[slot(familyOf(k.nh))]; t != nil {
-			if m, ok := p.pmtu[pmtuKey{t.ID, k.nh}]; ok {
-				mtu = min(mtu, int(m))
-			}
-		}
-	}
-	return mtu
-}
-
-// touchInterface publishes again whatever depends on an interface's state.
-func (p *Plane) touchInterface(i *iface) {
-	i.dirty = true
-	for k, a := range p.adjs {
-		if k.iface == i.index && k.kind != worker.KindLocal && k.kind != worker.KindDrop {
-			p.publishAdj(a)
-		}
-	}
-	p.bump = true
 }
 
 // resolvePaths resolves again the lists that have a path by interface i.

@@ -367,7 +367,7 @@ func (w *Worker) leaf6(t *Table6, addr []byte) uint32 {
 }
 
 // routeOf is the route of a leaf; nil when there is none.
-func (w *Worker) routeOf(leaf uint32) *Route { return w.state.route(leaf) }
+func (w *Worker) routeOf(leaf uint32) *Route { return w.state.Route(leaf) }
 
 func (w *Worker) route4(t *Table4, addr uint32) *Route { return w.routeOf(w.leaf4(t, addr)) }
 

@@ -232,8 +232,8 @@ func commonPrefix(a, b *[16]byte) int {
 	return 128
 }
 
-// route returns the route of a leaf, or nil.
-func (s *State) route(leaf uint32) *Route {
+// Route returns the route of a leaf, or nil.
+func (s *State) Route(leaf uint32) *Route {
 	if leaf == fib.Miss || int(leaf) >= len(s.leaves) {
 		return nil
 	}
