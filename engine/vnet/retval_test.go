@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.fd.io/govpp/api"
 
+	"github.com/millrace/millrace/engine/packet"
 	"github.com/millrace/millrace/engine/port"
 	"github.com/millrace/millrace/engine/port/pipe"
 )
@@ -236,7 +237,7 @@ func TestPortsChangeUnderTraffic(t *testing.T) {
 	in, out := r.link(pipe.Config{Link: port.IP, Queues: 2}, "10.0.0.1/24"), r.tun("10.0.1.1/24")
 	stop, done := make(chan struct{}), make(chan struct{})
 	frame := in.frame(pkt{src: "10.0.0.2", dst: "10.0.1.2"})
-	drain := slices.Clone(out.bufs)
+	drain, offer := slices.Clone(out.bufs), packet.FromBytes(frame)
 	go func() {
 		defer close(done)
 		for {
@@ -245,10 +246,10 @@ func TestPortsChangeUnderTraffic(t *testing.T) {
 				return
 			default:
 			}
-			if _, err := in.port.Transmit(0, in.bufs[:0]); err != nil {
+			// While the interface is down the cable fills up.
+			if _, err := in.port.Transmit(0, []*packet.Buffer{offer}); err != nil {
 				return
 			}
-			in.send(frame)
 			if _, err := out.port.Receive(0, drain); err != nil {
 				return
 			}
@@ -268,12 +269,12 @@ func TestPortsChangeUnderTraffic(t *testing.T) {
 	close(stop)
 	<-done
 	r.must(r.p.SetRxMode(in.index, -1, RxAdaptive))
-	for {
-		n, err := out.port.Receive(0, drain)
+	// What the cable still held comes first; then the way is open and empty.
+	for n := 1; n > 0; {
+		r.p.barrier()
+		var err error
+		n, err = out.port.Receive(0, drain)
 		r.must(err)
-		if n == 0 {
-			break
-		}
 	}
 	in.send(frame)
 	out.next()
