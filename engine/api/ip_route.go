@@ -36,9 +36,6 @@ func (s *Server) ipRouteAddDelV2(_ *session, q *ip.IPRouteAddDelV2, r *ip.IPRout
 	return err
 }
 
-// sourceAPI is VPP's FIB_SOURCE_API.
-const sourceAPI = 8
-
 // noPathsInRoute is VNET_API_ERROR_NO_PATHS_IN_ROUTE, for which GoVPP has an old name.
 const noPathsInRoute = api.PREFIX_MATCHES_NEXT_HOP
 
@@ -62,9 +59,6 @@ func (s *Server) editRoute(add, multipath bool, w ip.IPRouteV2) (uint32, error) 
 	}
 	if len(paths) == 0 && (add || multipath) {
 		return none, noPathsInRoute
-	}
-	if w.Src == 0 {
-		w.Src = sourceAPI
 	}
 	edit := vnet.RouteDelete
 	switch {

@@ -27,6 +27,7 @@ func (s *Server) messages() []*entry {
 		s.tapMessages(),
 		s.afPacketMessages(),
 		s.tableMessages(),
+		s.fibMessages(),
 		s.routeMessages(),
 		s.ipMessages(),
 		s.neighborMessages(),

@@ -21,6 +21,8 @@ import (
 	"go.fd.io/govpp/binapi/tapv2"
 	"go.fd.io/govpp/binapi/urpf"
 	"go.fd.io/govpp/codec"
+
+	"github.com/millrace/millrace/engine/vnet"
 )
 
 // quietSession is a client whose answers nobody reads.
@@ -352,7 +354,7 @@ func TestRoutesAndNeighboursAreDumped(t *testing.T) {
 	if added.StatsIndex == none32 {
 		t.Error("no stats_index for a new route")
 	}
-	stream, err := ip.NewServiceClient(conn).IPRouteV2Dump(t.Context(), &ip.IPRouteV2Dump{Src: sourceAPI, Table: ip.IPTable{IsIP6: true}})
+	stream, err := ip.NewServiceClient(conn).IPRouteV2Dump(t.Context(), &ip.IPRouteV2Dump{Src: vnet.SourceAPI, Table: ip.IPTable{IsIP6: true}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -361,7 +363,7 @@ func TestRoutesAndNeighboursAreDumped(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := via(t, "fd00::2", 1)
-	if r.Route.Prefix != prefix(t, "fd00:1::/64") || r.Route.Src != sourceAPI || r.Route.StatsIndex != added.StatsIndex ||
+	if r.Route.Prefix != prefix(t, "fd00:1::/64") || r.Route.Src != vnet.SourceAPI || r.Route.StatsIndex != added.StatsIndex ||
 		len(r.Route.Paths) != 1 || r.Route.Paths[0].Nh.Address != want.Nh.Address || r.Route.Paths[0].SwIfIndex != 1 ||
 		r.Route.Paths[0].Proto != want.Proto || r.Route.Paths[0].Weight != 1 {
 		t.Errorf("route: %+v", r.Route)

@@ -49,7 +49,7 @@ func (p *Plane) setSource(t *table, prefix netip.Prefix, source uint8, paths []p
 	} else {
 		e.sources = append(e.sources, contribution{source, paths})
 		slices.SortStableFunc(e.sources, func(a, b contribution) int {
-			return cmp.Compare(rank(a.source), rank(b.source))
+			return cmp.Compare(p.rank(a.source), p.rank(b.source))
 		})
 	}
 	if source == SourceAdjacency {

@@ -46,6 +46,7 @@ type Plane struct {
 	freeIfs    []uint32
 	published  []*worker.Interface
 	tables     [2]map[uint32]*table
+	sources    []source // by number
 	blocks     *fib.Blocks
 	leaves     indexes
 	routes     indexes
@@ -97,6 +98,7 @@ func New(c Config) (*Plane, error) {
 		vias:      map[viaKey]*via{},
 		neighbors: map[nbrKey]*neighbor{},
 		pmtu:      map[pmtuKey]uint16{},
+		sources:   builtinSources(),
 		now:       time.Now,
 	}
 	p.adjIndexes = indexes{next: 1, max: NoIndex}

@@ -9,7 +9,8 @@ import (
 
 // EditRoute changes what a source (the API, when r.Source is 0) wants of a prefix and
 // returns the route's stats_index, NoIndex when nothing of it is left. Deleting what is
-// not there is no error, as in VPP.
+// not there is no error, as in VPP. INVALID_VALUE refuses a source that AddSource has not
+// made or that is the engine's own.
 func (p *Plane) EditRoute(r Route, e RouteEdit) (statsIndex uint32, err error) {
 	statsIndex = NoIndex
 	err = p.edit(func() error {
@@ -30,6 +31,9 @@ func (p *Plane) EditRoute(r Route, e RouteEdit) (statsIndex uint32, err error) {
 		source := r.Source
 		if source == 0 {
 			source = SourceAPI
+		}
+		if !p.takesRoutes(source) {
+			return api.INVALID_VALUE
 		}
 		if err := p.editSource(t, r.Prefix.Masked(), source, paths, e); err != nil {
 			return err

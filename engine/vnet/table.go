@@ -12,7 +12,7 @@ import (
 	"github.com/millrace/millrace/engine/worker"
 )
 
-// FIB sources as VPP numbers them (vnet/fib/fib_source.h); a lower rank wins.
+// FIB sources that the engine uses itself, as VPP numbers them.
 const (
 	SourceSpecial      uint8 = 1
 	SourceInterface    uint8 = 4
@@ -22,26 +22,6 @@ const (
 	SourceAdjacency    uint8 = 15
 	SourceDefaultRoute uint8 = 20
 )
-
-func rank(source uint8) uint8 {
-	switch source {
-	case SourceSpecial:
-		return 0x00
-	case SourceInterface:
-		return 0x03
-	case SourceAPI:
-		return 0x80
-	case SourceCLI:
-		return 0x81
-	case SourceND:
-		return 0xc1
-	case SourceAdjacency:
-		return 0xd0
-	case SourceDefaultRoute:
-		return 0xfd
-	}
-	return 0x90 // a source that the API's user allocated
-}
 
 // table is one FIB. An interface's link-local table has no entry in Plane.tables.
 type table struct {
