@@ -101,7 +101,7 @@ func (s *Server) openAfPacket(c afpacket.Config) (hostDevice, error) {
 	index, err := s.addInterface(vnet.InterfaceSpec{
 		Name: "host-" + c.HostIfName, DeviceType: deviceAfPacket,
 		MTU: uint32(mtu), LinkMTU: uint16(mtu), LinkUp: host.Up,
-	}, port)
+	}, port, nil)
 	if err != nil {
 		return hostDevice{}, err
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -79,18 +80,30 @@ func (d *devices) tapIndexes() []uint32 {
 	return slices.Sorted(maps.Keys(d.tap))
 }
 
-// addInterface makes an interface on d, nil for a loopback, and names its statistics. It
-// closes d when it fails.
-func (s *Server) addInterface(spec vnet.InterfaceSpec, d port.Port) (uint32, error) {
+// abandon readies the device of a failed request for its closing: what the request made
+// must not outlive it, while a device that was there before keeps its persistence.
+func (d tapDevice) abandon() error {
+	if d.host.Flags&tap.Attach != 0 {
+		return nil
+	}
+	return d.port.Unpersist()
+}
+
+// addInterface makes an interface on d, nil for a loopback, and names its statistics.
+// When it fails it closes d, after it called abandon, which may be nil.
+func (s *Server) addInterface(spec vnet.InterfaceSpec, d port.Port, abandon func() error) (uint32, error) {
+	if abandon == nil {
+		abandon = func() error { return nil }
+	}
 	index, err := s.plane.AddInterface(spec, d)
 	if err != nil {
 		if d != nil {
-			err = join(err, d.Close())
+			err = join(err, errors.Join(abandon(), d.Close()))
 		}
 		return 0, err
 	}
 	if err := s.stats.SetInterface(index, spec.Name); err != nil {
-		return 0, join(err, s.plane.DeleteInterface(index))
+		return 0, join(err, errors.Join(abandon(), s.plane.DeleteInterface(index)))
 	}
 	return index, nil
 }

@@ -54,7 +54,7 @@ func (s *Server) addLoopback(wire ethernet_types.MacAddress, specified bool, n u
 	if mac == nil {
 		mac = net.HardwareAddr{0xde, 0xad, 0, 0, 0, byte(n)}
 	}
-	index, err := s.addInterface(vnet.InterfaceSpec{Name: fmt.Sprintf("loop%d", n), DeviceType: deviceLoopback}, nil)
+	index, err := s.addInterface(vnet.InterfaceSpec{Name: fmt.Sprintf("loop%d", n), DeviceType: deviceLoopback}, nil, nil)
 	if err == nil {
 		if err = s.plane.SetMAC(index, mac); err != nil {
 			err = join(err, s.deleteInterface(index))

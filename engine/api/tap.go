@@ -90,13 +90,13 @@ func (s *Server) addTap(q *tapv2.TapCreateV3, id uint32) (uint32, tapDevice, err
 		}
 	}
 	d.host, d.port = port.Host(), port
-	index, err := s.addInterface(spec, port)
+	index, err := s.addInterface(spec, port, d.abandon)
 	if err != nil {
 		return 0, d, err
 	}
 	if q.Tag != "" {
 		if err := s.plane.SetTag(index, q.Tag[:min(len(q.Tag), 63)]); err != nil {
-			return 0, d, join(err, s.removeTap(index, d))
+			return 0, d, join(err, errors.Join(d.abandon(), s.deleteInterface(index)))
 		}
 	}
 	return index, d, nil
