@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/millrace/millrace/agent/compile"
 	"github.com/millrace/millrace/cluster"
@@ -55,6 +56,7 @@ func nodeAddresses(t *testing.T) {
 	for _, a := range []string{"10.0.0.1/32", "fd00::1/128"} {
 		addr, perr := netlink.ParseAddr(a)
 		if err == nil && perr == nil {
+			addr.Flags = unix.IFA_F_NODAD // else it is tentative for a moment, and no route's source
 			err = netlink.AddrReplace(lo, addr)
 		}
 	}

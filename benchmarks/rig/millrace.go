@@ -74,7 +74,7 @@ func (m *Millrace) Start(ctx context.Context, l *Launcher, dir string) error {
 func (m *Millrace) addressNode(ctx context.Context) error {
 	for _, a := range m.NodeAddrs {
 		p := netip.PrefixFrom(a, a.BitLen())
-		cmd := Command("ip", "addr", "add", p.String(), "dev", "lo")
+		cmd := Command("ip", "addr", "add", p.String(), "dev", "lo", "nodad")
 		if _, err := m.launcher.Run(ctx, m.node, cmd); err != nil {
 			return fmt.Errorf("address node: %w", err)
 		}
