@@ -26,6 +26,8 @@ func unknownInput(args []string) cliError {
 // commandTable lists the commands, a path before its help.
 func (s *Server) commandTable() []command {
 	return []command{
+		{"clear errors", "Clear error counters", s.clearErrors},
+		{"clear interfaces", "clear interfaces", s.clearInterfaces},
 		{"show errors", "Show error counts", s.showErrors},
 		{"show hardware-interfaces", "show hardware-interfaces [brief|verbose] [<interface>...]", s.showHardware},
 		{"show interface", "show interface [address|addr|tag] [<interface>...]", s.showInterface},

@@ -24,11 +24,14 @@ func (s *Server) showThreadsCommand([]string) (string, error) {
 	return out.String(), nil
 }
 
-// showErrors lists the counters per thread that are not zero.
+// showErrors lists the counters per thread that are not zero since they were cleared.
 func (s *Server) showErrors([]string) (string, error) {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s%s%s%s\n", center("Count", 10), center("Node", 35), center("Reason", 35), center("Severity", 10))
-	for _, e := range s.plane.Errors() {
+	for thread, e := range s.plane.Errors() {
+		if e.Count = s.cleared.since(errorKey{thread, e.Node, e.Reason}, e.Count); e.Count == 0 {
+			continue
+		}
 		fmt.Fprintf(&out, "%10d%s%s%s\n", e.Count, center(e.Node, 35), center(e.Reason, 35), center(e.Severity, 10))
 	}
 	return out.String(), nil

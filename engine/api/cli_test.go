@@ -42,12 +42,14 @@ func TestCLI(t *testing.T) {
 	counters[1].RX[1], counters[2].RX[1] = vnet.Combined{Packets: 2, Bytes: 200}, vnet.Combined{Packets: 1, Bytes: 100}
 	counters[1].TX[1] = vnet.Combined{Packets: 1, Bytes: 64}
 	counters[2].IP4[1] = 3
+	counters[1].Errors[1], counters[2].Errors[1] = 5, 6
 	var got strings.Builder
 	for _, line := range []string{
 		"show version", "show threads", "show interface", "sh int loop0", "show interface 2 loop0", "show interface address",
 		"set interface state loop0 up", "show interface addr loop0", "show interface tag loop0", "show hardware-interfaces brief",
 		"show ip fib table 3 10.3.0.1/32", "show ip fib 10.2.3.4", "show ip neighbors", "show ip neighbor loop10",
 		"show ip table", "show ip6 table", "show ip neighbor-config",
+		"show errors", "clear errors", "show errors", "clear interfaces", "clear",
 		"set interface mtu ip4 1400 loop0", "show interface loop0", "show ip ?", "show ip help", "help", "show version\nshow nonsense\nshow version",
 		"", "nonsense", "show", "show nonsense here", "show interface nonsense", "show interface 99", "set interface state", "set interface state nonsense up",
 		"set interface state loop0 sideways", "show ip fib table", "show ip fib 10.0.0.1/99", "show ip6 fib 10.0.0.1",

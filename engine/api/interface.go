@@ -29,6 +29,7 @@ func (s *Server) interfaceMessages() []*entry {
 		handle(s.swInterfaceSetRxPlacement),
 		handleDump(s.swInterfaceRxPlacementDump),
 		handle(s.swInterfaceSetPromisc),
+		handle(s.swInterfaceClearStats),
 		handle(s.wantInterfaceEvents),
 	)
 }

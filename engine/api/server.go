@@ -62,6 +62,7 @@ type Server struct {
 	devices       *devices
 	settings      *settings
 	marks         marks
+	cleared       clearedErrors
 	commands      []command
 
 	ctx     context.Context // ends the watches

@@ -135,21 +135,25 @@ func (p *Plane) newInterface(s InterfaceSpec, d port.Port) *iface {
 	if d.TxQueues() < len(p.workers) {
 		i.locks = make([]sync.Mutex, d.TxQueues())
 	}
-	p.zeroInterface(i.index)
+	p.zeroInterfaces(i.index)
 	return i
 }
 
-// zeroInterface clears the counters of an index that may have been used before.
-func (p *Plane) zeroInterface(i uint32) {
+// zeroInterfaces clears the counters of each index, each row on the thread that writes it.
+func (p *Plane) zeroInterfaces(indexes ...uint32) {
 	for k := range p.cfg.Counters {
 		row := &p.cfg.Counters[k]
 		clearRow := func() {
 			for _, c := range [][]Combined{row.RX, row.TX, row.RxUnicast, row.RxMulticast, row.RxBroadcast,
 				row.TxUnicast, row.TxMulticast, row.TxBroadcast} {
-				c[i] = Combined{}
+				for _, i := range indexes {
+					c[i] = Combined{}
+				}
 			}
 			for _, c := range [][]uint64{row.Drops, row.Punt, row.IP4, row.IP6, row.RxNoBuf, row.RxMiss, row.RxError, row.TxError} {
-				c[i] = 0
+				for _, i := range indexes {
+					c[i] = 0
+				}
 			}
 		}
 		if k == 0 {
