@@ -222,14 +222,14 @@ func childrenOfThreads(pid int) ([]byte, error) {
 	return all, nil
 }
 
-// Memory is the resident memory of each process in bytes.
+// Memory is the resident memory in bytes of the processes dataplane, agent and manager.
 func (m *Millrace) Memory() (map[string]int64, error) {
 	dataplane, err := m.DataplanePID()
 	if err != nil {
 		return nil, err
 	}
 	out := map[string]int64{}
-	for name, pid := range map[string]int{m.Dataplane: dataplane, "agent": m.agent.PID(), "manager": m.manager.PID()} {
+	for name, pid := range map[string]int{"dataplane": dataplane, "agent": m.agent.PID(), "manager": m.manager.PID()} {
 		if out[name], err = residentBytes(pid); err != nil {
 			return nil, err
 		}

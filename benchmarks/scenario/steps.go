@@ -3,7 +3,9 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/millrace/millrace/benchmarks"
@@ -87,9 +89,9 @@ func (r *run) churn(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	for name, bytes := range memory {
+	for _, name := range slices.Sorted(maps.Keys(memory)) {
 		r.result.Add(benchmarks.Measurement{Name: "memory-" + name, Title: "resident memory: " + name, Subject: b.About.Name, Unit: "MB", Better: benchmarks.Lower,
-			Note: fmt.Sprintf("with %d pods", r.Pods+2)}, float64(bytes)/1e6)
+			Note: fmt.Sprintf("with %d pods", r.Pods+2)}, float64(memory[name])/1e6)
 	}
 	for _, pod := range pods {
 		took, err := b.Delete(ctx, pod)
