@@ -39,6 +39,8 @@ func (s *Server) commandTable() []command {
 		{"show ip4 neighbors", "show ip4 neighbors [interface]", s.showNeighbors4},
 		{"show ip6 neighbors", "show ip6 neighbors [interface]", s.showNeighbors6},
 		{"show ip neighbor-config", "show ip neighbor-config", s.showNeighborConfig},
+		{"show ip punt redirect", "show ip punt redirect", s.showPunt4},
+		{"show ip6 punt redirect", "show ip6 punt redirect", s.showPunt6},
 		{"show ip table", "show ip table", s.showTables4},
 		{"show ip6 table", "show ip6 table", s.showTables6},
 		{"show runtime", "Show packet rates of the threads", s.showRuntime},

@@ -8,7 +8,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.fd.io/govpp/binapi/fib_types"
 	"go.fd.io/govpp/binapi/interface"
+	"go.fd.io/govpp/binapi/interface_types"
 	"go.fd.io/govpp/binapi/ip"
 	"go.fd.io/govpp/binapi/ip_neighbor"
 	"go.fd.io/govpp/binapi/vlib"
@@ -35,6 +37,8 @@ func TestCLI(t *testing.T) {
 		&interfaces.SwInterfaceAddDelAddress{SwIfIndex: 2, IsAdd: true, Prefix: withLength(t, "10.3.0.1/24")},
 		route(t, true, false, 0, "10.2.0.0/16", via(t, "10.1.0.2", 1)),
 		route(t, true, false, 0, "10.9.0.0/16", via(t, "", none32)),
+		&ip.AddDelIPPuntRedirectV2{IsAdd: true, Punt: ip.PuntRedirectV2{RxSwIfIndex: 1, NPaths: 1, Paths: []fib_types.FibPath{via(t, "10.3.0.2", 2)}}},
+		&ip.AddDelIPPuntRedirectV2{IsAdd: true, Punt: ip.PuntRedirectV2{RxSwIfIndex: ^interface_types.InterfaceIndex(0), NPaths: 1, Paths: []fib_types.FibPath{via(t, "10.1.0.2", 1)}}},
 		&ip_neighbor.IPNeighborAddDel{IsAdd: true, Neighbor: ip_neighbor.IPNeighbor{SwIfIndex: 1, Flags: 1, IPAddress: address(t, "10.1.0.2"), MacAddress: [6]byte{2, 0, 0, 0, 0, 2}}},
 	} {
 		c.dispatch(encoded(t, s, m))
@@ -48,7 +52,7 @@ func TestCLI(t *testing.T) {
 		"show version", "show threads", "show interface", "sh int loop0", "show interface 2 loop0", "show interface address",
 		"set interface state loop0 up", "show interface addr loop0", "show interface tag loop0", "show hardware-interfaces brief",
 		"show ip fib table 3 10.3.0.1/32", "show ip fib 10.2.3.4", "show ip neighbors", "show ip neighbor loop10",
-		"show ip table", "show ip6 table", "show ip neighbor-config",
+		"show ip table", "show ip6 table", "show ip neighbor-config", "show ip punt redirect", "show ip6 punt redirect",
 		"show errors", "clear errors", "show errors", "clear interfaces", "clear",
 		"set interface mtu ip4 1400 loop0", "show interface loop0", "show ip ?", "show ip help", "help", "show version\nshow nonsense\nshow version",
 		"", "nonsense", "show", "show nonsense here", "show interface nonsense", "show interface 99", "set interface state", "set interface state nonsense up",
