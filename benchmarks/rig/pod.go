@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"runtime"
 
 	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/invoke"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+	specversion "github.com/containernetworking/cni/pkg/version"
 )
 
 // Pod is a network namespace that a CNI plugin has given an interface.
@@ -56,7 +59,10 @@ func NewWiring(l *Launcher, node *Namespace, conf []byte, cacheDir string, dirs 
 	if err != nil {
 		return nil, fmt.Errorf("read CNI configuration: %w", err)
 	}
-	return &Wiring{launcher: l, node: node, list: list, dirs: dirs, cni: libcni.NewCNIConfigWithCacheDir(dirs, cacheDir, nil)}, nil
+	// libcni's own executor, set beforehand: libcni would set it on first use without a
+	// lock, and ADDs run side by side.
+	executor := &invoke.DefaultExec{RawExec: &invoke.RawExec{Stderr: os.Stderr}, PluginDecoder: specversion.PluginDecoder{}}
+	return &Wiring{launcher: l, node: node, list: list, dirs: dirs, cni: libcni.NewCNIConfigWithCacheDir(dirs, cacheDir, executor)}, nil
 }
 
 // Add runs CNI ADD for a pod that has a namespace already.
