@@ -15,18 +15,24 @@ import (
 type Kernel struct {
 	PluginDir string // where bridge and host-local are
 
-	launcher *Launcher
-	node     *Namespace
-	wiring   *Wiring
-	dir      string
+	node   *Namespace
+	wiring *Wiring
+}
+
+// Check says what the subject lacks, before anything is started.
+func (k *Kernel) Check() error {
+	for _, name := range []string{"bridge", "host-local"} {
+		if _, err := os.Stat(filepath.Join(k.PluginDir, name)); err != nil {
+			return fmt.Errorf("find CNI reference plugin (`make reference` builds it): %w", err)
+		}
+	}
+	return nil
 }
 
 // Start makes the node. dir is scratch space, removed by the rig's owner.
 func (k *Kernel) Start(_ context.Context, l *Launcher, dir string) error {
-	for _, name := range []string{"bridge", "host-local"} {
-		if _, err := os.Stat(filepath.Join(k.PluginDir, name)); err != nil {
-			return fmt.Errorf("start kernel subject: reference CNI plugin is missing, `make build` builds it: %w", err)
-		}
+	if err := k.Check(); err != nil {
+		return fmt.Errorf("start kernel subject: %w", err)
 	}
 	node, err := l.NewNamespace()
 	if err != nil {
@@ -46,7 +52,7 @@ func (k *Kernel) Start(_ context.Context, l *Launcher, dir string) error {
 	if err != nil {
 		return errors.Join(err, node.Close())
 	}
-	k.launcher, k.node, k.dir = l, node, dir
+	k.node = node
 	return nil
 }
 

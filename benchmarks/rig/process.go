@@ -17,6 +17,7 @@ type Process struct {
 	out  *tail
 	done chan struct{}
 	err  error // valid once done is closed
+	told bool  // Await has reported the end, so that Stop need not
 }
 
 // StartProcess starts a long-lived process in a namespace.
@@ -48,7 +49,8 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
-// Stop asks the process to end, and ends its group when it does not within patience.
+// Stop asks the process to end, and ends its group when it does not within patience. How
+// it ended is an error unless Await has said so.
 func (p *Process) Stop(patience time.Duration) error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // gone already is seen below
 	select {
@@ -57,6 +59,9 @@ func (p *Process) Stop(patience time.Duration) error {
 		killGroup(p.cmd)
 		<-p.done
 		return fmt.Errorf("stop %s: still running %s after SIGTERM; last output:\n%s", p.name, patience, p.Output())
+	}
+	if p.told {
+		return nil
 	}
 	var exit *exec.ExitError
 	if errors.As(p.err, &exit) {
@@ -76,6 +81,7 @@ func (p *Process) Await(ctx context.Context, ready func(context.Context) error) 
 		}
 		select {
 		case <-p.done:
+			p.told = true
 			return fmt.Errorf("wait for %s: it ended (%v); last output:\n%s", p.name, p.err, p.Output())
 		case <-ctx.Done():
 			return fmt.Errorf("wait for %s: %w: %w; last output:\n%s", p.name, ctx.Err(), err, p.Output())

@@ -21,10 +21,9 @@ import (
 type Comparison struct {
 	Title       string
 	Subjects    []rig.Subject
-	Repetitions int // of each stream
-	Seconds     int // of each stream
-	Pods        int // of the CNI latency step
-	Plugin      string
+	Repetitions int            // of each stream
+	Seconds     int            // of each stream
+	Pods        int            // of the CNI latency step
 	Progress    func(Progress) // called often, from one goroutine
 }
 

@@ -32,26 +32,20 @@ func runAgent(ctx context.Context, args []string) error {
 	mtu := set.Int("mtu", 0, "of pod interfaces, in `bytes`")
 	facts := set.String("facts", "", "`directory` of YAML files with Kubernetes objects")
 	address := set.String("metrics", "", "serve GET /metrics and /readyz on this `address`, for example 127.0.0.1:9090")
-	if err := set.Parse(args); err != nil {
+	if err := parse(set, args); err != nil {
 		return err
-	}
-	if set.NArg() > 0 {
-		return fmt.Errorf("argument %q: want flags only", set.Arg(0))
 	}
 	cfg, err := readNodeConfig(set)
 	if err != nil {
 		return err
 	}
-	for name, into := range map[string]*string{
-		"api-socket": &cfg.Sockets.API, "cni-socket": &cfg.Sockets.CNI, "state-dir": &cfg.StateDir,
-		"node-name": &cfg.NodeName, "log-level": (*string)(&cfg.LogLevel),
-	} {
-		if given(set)[name] {
-			*into = set.Lookup(name).Value.String()
-		}
-	}
-	if given(set)["mtu"] {
-		cfg.MTU = *mtu
+	if err := overlay(set, map[string]func(string) error{
+		"api-socket": path(&cfg.Sockets.API), "cni-socket": path(&cfg.Sockets.CNI), "state-dir": path(&cfg.StateDir),
+		"node-name": func(name string) error { cfg.NodeName = name; return nil },
+		"mtu":       func(string) error { cfg.MTU = *mtu; return nil },
+		"log-level": word(&cfg.LogLevel),
+	}); err != nil {
+		return err
 	}
 	if err := settle(&cfg); err != nil {
 		return err
@@ -70,7 +64,7 @@ func runAgent(ctx context.Context, args []string) error {
 func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts, address string, log *slog.Logger) error {
 	objects, err := watch.Open(facts)
 	if err != nil {
-		return err
+		return fmt.Errorf("flag --facts: %w", err)
 	}
 	journal, err := attach.Open(cfg.StateDir)
 	if err != nil {

@@ -17,7 +17,7 @@ func runBench(ctx context.Context, args []string) error {
 	c := comparisonFlags{repetitions: 5, seconds: 3, out: "dist/bench"}
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	c.bind(fs)
-	if err := fs.Parse(args); err != nil {
+	if err := parse(fs, args); err != nil {
 		return err
 	}
 	return c.compare(ctx, "Millrace benchmark: pod to pod on one node")
@@ -27,7 +27,7 @@ func renderReadme(args []string) error {
 	fs := flag.NewFlagSet("bench readme", flag.ContinueOnError)
 	results := fs.String("results", "benchmarks/results", "directory of stored results")
 	readme := fs.String("readme", "README.md", "file whose marked blocks are rendered")
-	if err := fs.Parse(args); err != nil {
+	if err := parse(fs, args); err != nil {
 		return err
 	}
 	changed, err := report.RenderReadme(*readme, *results)

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding"
 	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/millrace/millrace/internal/nodeconfig"
 )
@@ -16,8 +18,8 @@ import (
 // file may be missing, one that was asked for may not. The caller lays its flags over the
 // result, then calls settle.
 func readNodeConfig(set *flag.FlagSet) (nodeconfig.Config, error) {
-	path := set.Lookup("config").Value.String()
-	data, err := os.ReadFile(path)
+	file := set.Lookup("config").Value.String()
+	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) && !given(set)["config"] {
 		return nodeconfig.Default(), nil
 	}
@@ -26,7 +28,7 @@ func readNodeConfig(set *flag.FlagSet) (nodeconfig.Config, error) {
 	}
 	c, err := nodeconfig.Decode(data)
 	if err != nil {
-		return nodeconfig.Config{}, fmt.Errorf("%s: %w", path, err)
+		return nodeconfig.Config{}, fmt.Errorf("%s: %w", file, err)
 	}
 	return c, nil
 }
@@ -41,6 +43,47 @@ func settle(c *nodeconfig.Config) error {
 	return c.Validate()
 }
 
+// parse reads a verb's flags; a verb takes nothing else.
+func parse(set *flag.FlagSet, args []string) error {
+	if err := set.Parse(args); err != nil {
+		return err
+	}
+	if set.NArg() > 0 {
+		return fmt.Errorf("argument %q: want flags only", set.Arg(0))
+	}
+	return nil
+}
+
+// overlay hands the value of each flag that stood on the command line to its reader.
+func overlay(set *flag.FlagSet, readers map[string]func(string) error) error {
+	names := given(set)
+	for name, read := range readers {
+		if !names[name] {
+			continue
+		}
+		if err := read(set.Lookup(name).Value.String()); err != nil {
+			return fmt.Errorf("flag --%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// path reads a flag that names a file, relative to the working directory.
+func path(into *string) func(string) error {
+	return func(value string) (err error) {
+		if value == "" {
+			return errors.New("is empty: want a path")
+		}
+		*into, err = filepath.Abs(value)
+		return err
+	}
+}
+
+// word reads a flag that is one of a few words.
+func word(into encoding.TextUnmarshaler) func(string) error {
+	return func(value string) error { return into.UnmarshalText([]byte(value)) }
+}
+
 // given returns the flags that stood on the command line.
 func given(set *flag.FlagSet) map[string]bool {
 	names := map[string]bool{}
@@ -52,7 +95,7 @@ func given(set *flag.FlagSet) map[string]bool {
 func newLogger(level nodeconfig.LogLevel) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("flag --log-level: %w", err)
+		return nil, fmt.Errorf("choose log level: %w", err)
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l})), nil
 }

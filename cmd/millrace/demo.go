@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 
 	"github.com/millrace/millrace/benchmarks"
@@ -33,13 +34,18 @@ func (c *comparisonFlags) bind(fs *flag.FlagSet) {
 
 // subjects builds what is compared. The product comes first: ratios are its to others.
 func (c *comparisonFlags) subjects() ([]rig.Subject, error) {
+	for name, n := range map[string]int{"repetitions": c.repetitions, "seconds": c.seconds, "pods": c.pods} {
+		if n < 1 {
+			return nil, fmt.Errorf("flag --%s: %d is too few: want at least 1", name, n)
+		}
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find own binary: %w", err)
 	}
-	plugins, err := filepath.Abs(filepath.Dir(c.plugin))
+	plugins, err := c.pluginDir()
 	if err != nil {
-		return nil, fmt.Errorf("find plugin: %w", err)
+		return nil, err
 	}
 	names := []string{c.dataplane}
 	switch c.dataplane {
@@ -56,7 +62,9 @@ func (c *comparisonFlags) subjects() ([]rig.Subject, error) {
 			if c.vppBin == "" {
 				return nil, errors.New("flag --dataplane: vpp needs FD.io VPP's binary: give --vpp-bin or set VPP_BIN")
 			}
-			m.VPPBin = c.vppBin
+			if m.VPPBin, err = exec.LookPath(c.vppBin); err != nil {
+				return nil, fmt.Errorf("flag --vpp-bin: find FD.io VPP 25.10: %w", err)
+			}
 		}
 		subjects = append(subjects, m)
 	}
@@ -65,20 +73,40 @@ func (c *comparisonFlags) subjects() ([]rig.Subject, error) {
 		if err != nil {
 			return nil, fmt.Errorf("find reference plugins: %w", err)
 		}
-		subjects = append(subjects, &rig.Kernel{PluginDir: dir})
+		kernel := &rig.Kernel{PluginDir: dir}
+		if err := kernel.Check(); err != nil {
+			return nil, fmt.Errorf("flag --reference-plugins (empty leaves the kernel out): %w", err)
+		}
+		subjects = append(subjects, kernel)
 	}
 	return subjects, nil
+}
+
+// pluginDir is where runtimes are told to look for the plugin, which they find by name.
+func (c *comparisonFlags) pluginDir() (string, error) {
+	const name = "millrace-cni"
+	if filepath.Base(c.plugin) != name {
+		return "", fmt.Errorf("flag --plugin: %q: want a file named %s", c.plugin, name)
+	}
+	path, err := filepath.Abs(c.plugin)
+	if err == nil {
+		_, err = exec.LookPath(path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("flag --plugin (`make build` builds it): %w", err)
+	}
+	return filepath.Dir(path), nil
 }
 
 // compare runs the comparison, stores and prints it. A failed check is an error, after
 // everything was stored.
 func (c *comparisonFlags) compare(ctx context.Context, title string) error {
-	if os.Geteuid() != 0 {
-		return errors.New("namespaces and interfaces need root: run it with sudo")
-	}
 	subjects, err := c.subjects()
 	if err != nil {
 		return err
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("namespaces and interfaces need root: run it with sudo")
 	}
 	bar := &progressLine{out: os.Stderr}
 	result, err := scenario.Comparison{
@@ -117,7 +145,7 @@ func runDemo(ctx context.Context, args []string) error {
 	c := comparisonFlags{repetitions: 3, seconds: 2, out: "demo-report"}
 	fs := flag.NewFlagSet("demo", flag.ContinueOnError)
 	c.bind(fs)
-	if err := fs.Parse(args); err != nil {
+	if err := parse(fs, args); err != nil {
 		return err
 	}
 	return c.compare(ctx, "Millrace demo: two pods talk through the dataplane")

@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 
 	"github.com/millrace/millrace/engine"
@@ -20,23 +18,21 @@ func runEngine(ctx context.Context, args []string) error {
 	set.IntVar(&c.Workers, "workers", engine.DefaultWorkers, "`threads` that move packets")
 	set.IntVar(&c.MaxInterfaces, "max-interfaces", engine.DefaultMaxInterfaces, "`number` of interfaces at most")
 	set.IntVar(&c.MaxRoutes, "max-routes", engine.DefaultMaxRoutes, "`number` of routes at most")
-	level := set.String("log-level", "info", "debug, info, warn or error")
-	if err := set.Parse(args); err != nil {
+	set.String("log-level", "info", "debug, info, warn or error")
+	if err := parse(set, args); err != nil {
 		return err
 	}
-	if set.NArg() > 0 {
-		return fmt.Errorf("argument %q: want flags only", set.Arg(0))
+	level := nodeconfig.Info
+	if err := overlay(set, map[string]func(string) error{
+		"api-socket": path(&c.APISocket), "stats-socket": path(&c.StatsSocket), "log-level": word(&level),
+	}); err != nil {
+		return err
 	}
-	log, err := newLogger(nodeconfig.LogLevel(*level))
+	log, err := newLogger(level)
 	if err != nil {
 		return err
 	}
 	c.Logger = log
-	for _, path := range []*string{&c.APISocket, &c.StatsSocket} {
-		if *path, err = filepath.Abs(*path); err != nil {
-			return fmt.Errorf("find directory of %s: %w", *path, err)
-		}
-	}
 	// Packets lie outside the Go heap, so that collecting early costs little and keeps
 	// the resident memory near what is in use.
 	if os.Getenv("GOGC") == "" {

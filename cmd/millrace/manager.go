@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 
 	"github.com/millrace/millrace/internal/nodeconfig"
@@ -24,7 +23,7 @@ func runManager(ctx context.Context, args []string) error {
 	set.String("log-level", "", "debug, info, warn or error")
 	health := set.String("health", "", "serve GET /readyz on this `address`, for example 127.0.0.1:9091")
 	dryRun := set.Bool("dry-run", false, "print the plan and change nothing")
-	if err := set.Parse(args); err != nil {
+	if err := parse(set, args); err != nil {
 		return err
 	}
 	cfg, err := managerConfig(set)
@@ -56,9 +55,6 @@ func runManager(ctx context.Context, args []string) error {
 
 // managerConfig is the file, then the environment, then the flags.
 func managerConfig(set *flag.FlagSet) (nodeconfig.Config, error) {
-	if set.NArg() > 0 {
-		return nodeconfig.Config{}, fmt.Errorf("argument %q: want flags only", set.Arg(0))
-	}
 	cfg, err := readNodeConfig(set)
 	if err != nil {
 		return cfg, err
@@ -66,23 +62,15 @@ func managerConfig(set *flag.FlagSet) (nodeconfig.Config, error) {
 	if bin := os.Getenv("VPP_BIN"); bin != "" {
 		cfg.VPP.Binary = bin
 	}
-	path := func(into *string) func(string) error {
-		return func(value string) (err error) { *into, err = filepath.Abs(value); return err }
-	}
-	for name, read := range map[string]func(string) error{
-		"dataplane":    func(v string) error { return cfg.Dataplane.UnmarshalText([]byte(v)) },
-		"log-level":    func(v string) error { return cfg.LogLevel.UnmarshalText([]byte(v)) },
+	if err := overlay(set, map[string]func(string) error{
+		"dataplane":    word(&cfg.Dataplane),
+		"log-level":    word(&cfg.LogLevel),
 		"vpp-bin":      path(&cfg.VPP.Binary),
 		"runtime-dir":  path(&cfg.RuntimeDir),
 		"api-socket":   path(&cfg.Sockets.API),
 		"stats-socket": path(&cfg.Sockets.Stats),
-	} {
-		if !given(set)[name] {
-			continue
-		}
-		if err := read(set.Lookup(name).Value.String()); err != nil {
-			return cfg, fmt.Errorf("flag --%s: %w", name, err)
-		}
+	}); err != nil {
+		return cfg, err
 	}
 	return cfg, settle(&cfg)
 }

@@ -74,7 +74,6 @@ func TestManagerConfigErrors(t *testing.T) {
 		{"value wrong", []string{"--config", writeConfig(t, "mtu: 90\n")}, "mtu: 90 is not between"},
 		{"flag wrong", []string{"--dataplane", "ebpf"}, `flag --dataplane: "ebpf" is not one of`},
 		{"level wrong", []string{"--log-level", "loud"}, `flag --log-level: "loud"`},
-		{"argument", []string{"vpp"}, `argument "vpp"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := managerConfig(managerFlags(t, tt.args...))

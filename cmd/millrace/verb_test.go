@@ -1,0 +1,60 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestBadFlags: each verb names what is wrong with its flags, before it starts anything.
+func TestBadFlags(t *testing.T) {
+	t.Setenv("VPP_BIN", "")
+	dir := t.TempDir()
+	plugin := filepath.Join(dir, "millrace-cni")
+	if err := os.WriteFile(plugin, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	config := writeConfig(t, "")
+	missing := filepath.Join(dir, "missing")
+	for _, tt := range []struct {
+		verb string
+		args []string
+		want string
+	}{
+		{"manager", []string{"vpp"}, `argument "vpp": want flags only`},
+		{"agent", []string{"x"}, `argument "x": want flags only`},
+		{"agent", []string{"--config", config, "--log-level", "loud"}, `flag --log-level: "loud" is not one of`},
+		{"agent", []string{"--config", config, "--mtu", "3"}, "mtu: 3 is not between"},
+		{"agent", []string{"--config", config, "--state-dir", ""}, "flag --state-dir: is empty"},
+		{"agent", []string{"--config", config, "--facts", missing}, "flag --facts: list facts: open " + missing},
+		{"engine", []string{"x"}, `argument "x": want flags only`},
+		{"engine", []string{"--log-level", "loud"}, `flag --log-level: "loud" is not one of`},
+		{"config", []string{"frob"}, "want show"},
+		{"bench", []string{"readmee"}, `argument "readmee": want flags only`},
+		{"bench", []string{"readme", "x"}, `argument "x": want flags only`},
+		{"demo", []string{"x"}, `argument "x": want flags only`},
+		{"demo", []string{"--pods", "0"}, "flag --pods: 0 is too few"},
+		{"demo", []string{"--seconds", "-1"}, "flag --seconds: -1 is too few"},
+		{"demo", []string{"--plugin", dir}, "want a file named millrace-cni"},
+		{"demo", []string{"--plugin", filepath.Join(missing, "millrace-cni")}, "flag --plugin (`make build` builds it)"},
+		{"demo", []string{"--plugin", plugin, "--dataplane", "ebpf"}, `"ebpf" is none of engine, vpp, both`},
+		{"demo", []string{"--plugin", plugin, "--dataplane", "vpp"}, "give --vpp-bin or set VPP_BIN"},
+		{"demo", []string{"--plugin", plugin, "--dataplane", "vpp", "--vpp-bin", missing}, "flag --vpp-bin: "},
+		{"demo", []string{"--plugin", plugin, "--reference-plugins", missing}, "`make reference` builds it"},
+	} {
+		t.Run(tt.verb+" "+strings.Join(tt.args, " "), func(t *testing.T) {
+			for _, v := range verbs() {
+				if v.name != tt.verb {
+					continue
+				}
+				err := v.run(t.Context(), tt.args)
+				if err == nil || errors.Is(err, flag.ErrHelp) || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("error %v does not say %q", err, tt.want)
+				}
+			}
+		})
+	}
+}
