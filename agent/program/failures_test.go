@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"go.fd.io/govpp/api"
+	"go.fd.io/govpp/binapi/fib"
 	interfaces "go.fd.io/govpp/binapi/interface"
 
 	"github.com/millrace/millrace/dataplane"
@@ -68,6 +69,9 @@ func refuser(t *testing.T) *Program {
 	t.Helper()
 	server := vpptest.New(t)
 	const refused = 3
+	vpptest.Handle(server, func(peer *vpptest.Peer, context uint32, _ *fib.FibSourceDump) {
+		peer.Reply(context, &fib.FibSourceDetails{Src: fib.FibSource{Name: sourceName, ID: 23}})
+	}, &fib.FibSourceDetails{})
 	vpptest.Handle(server, func(peer *vpptest.Peer, context uint32, req *interfaces.SwInterfaceSetFlags) {
 		reply := &interfaces.SwInterfaceSetFlagsReply{}
 		if req.SwIfIndex == refused {

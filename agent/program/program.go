@@ -67,9 +67,6 @@ func New(ctx context.Context, conn *vpp.Conn, owner string) (*Program, error) {
 
 const (
 	sourceName = "millrace"
-	// sourceAPI is VPP's FIB_SOURCE_API. A machine without sources of its own is the
-	// embedded engine, which nobody but this agent programs.
-	sourceAPI = 8
 	// sourcePriority comes after interface addresses and before the CLI and other clients.
 	sourcePriority = 0x7f
 )
@@ -77,9 +74,6 @@ const (
 // findSource returns the number of our FIB source. One made by an earlier life of the
 // agent still holds that one's routes.
 func findSource(ctx context.Context, conn *vpp.Conn) (uint8, error) {
-	if len(conn.Supports(&fib.FibSourceAdd{}, &fib.FibSourceDump{})) > 0 {
-		return sourceAPI, nil
-	}
 	for d, err := range vpp.Dump[fib.FibSourceDetails](ctx, conn, &fib.FibSourceDump{}) {
 		if err != nil {
 			return 0, err
