@@ -5,6 +5,10 @@
 // It mirrors no message: callers fill GoVPP's generated binapi types. It never retries a
 // call, never logs, and never keeps state across connections, since a new connection may
 // lead to a new process that knows nothing: one [Conn] is one life of the peer's state.
+//
+// Messages, their codec and their CRCs are GoVPP's; the socket under them is ours, because
+// GoVPP's own notices a closed peer only by a health check that is seconds late, gives up
+// replies when a reader is slow, and knows no deadline while it connects.
 package vpp
 
 import (
