@@ -166,26 +166,6 @@ func (n *node) hasBuffers(t *testing.T, ctx context.Context, conn *vpp.Conn) {
 	t.Errorf("no buffer pool in\n%s", text)
 }
 
-// gone waits for the end of a process.
-func gone(t *testing.T, pid int) func() {
-	t.Helper()
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		t.Fatalf("hold pid %d: %v", pid, err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	return func() {
-		t.Helper()
-		n, err := 0, error(unix.EINTR)
-		for errors.Is(err, unix.EINTR) {
-			n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 30_000)
-		}
-		if err != nil || n == 0 {
-			t.Fatalf("pid %d is still there (%v)", pid, err)
-		}
-	}
-}
-
 // dataplanes are those this machine can run, with the name of each.
 func dataplanes(t *testing.T, test func(t *testing.T, name string)) {
 	netnstest.NeedTun(t)
@@ -210,7 +190,7 @@ func TestIntegrationManager(t *testing.T) {
 		n.answers(t)
 
 		pid := n.dataplanePID(t)
-		ended := gone(t, pid)
+		ended := netnstest.Hold(t, pid)
 		killed := time.Now()
 		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 			t.Fatal(err)
@@ -225,7 +205,7 @@ func TestIntegrationManager(t *testing.T) {
 			t.Errorf("a second manager ended with %v:\n%s", err, &refused.output)
 		}
 
-		ended = gone(t, n.dataplanePID(t))
+		ended = netnstest.Hold(t, n.dataplanePID(t))
 		if err := m.cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -235,7 +215,7 @@ func TestIntegrationManager(t *testing.T) {
 		m = n.start(t)
 		awaitMessage(t, m.notices, "READY=1\nSTATUS="+name)
 		n.answers(t)
-		ended = gone(t, n.dataplanePID(t))
+		ended = netnstest.Hold(t, n.dataplanePID(t))
 		m.terminate(t, n)
 		ended()
 	})
