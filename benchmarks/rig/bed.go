@@ -36,6 +36,9 @@ type Bed struct {
 // scratchPrefix begins the names of scratch directories; the owner's pid follows.
 const scratchPrefix = "millrace-rig-"
 
+// startPatience is how long a subject may take until it is ready for pods.
+const startPatience = 2 * time.Minute
+
 // NewBed starts a subject in a scratch directory of its own.
 func NewBed(ctx context.Context, l *Launcher, s Subject) (*Bed, error) {
 	if err := sweep(os.TempDir()); err != nil {
@@ -46,7 +49,9 @@ func NewBed(ctx context.Context, l *Launcher, s Subject) (*Bed, error) {
 		return nil, fmt.Errorf("make scratch directory: %w", err)
 	}
 	b := &Bed{Subject: s, launcher: l, dir: dir}
-	if err := s.Start(ctx, l, dir); err != nil {
+	starting, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	if err := s.Start(starting, l, dir); err != nil {
 		return nil, errors.Join(err, b.Close(context.WithoutCancel(ctx)))
 	}
 	if b.About, err = s.Describe(ctx); err != nil {
