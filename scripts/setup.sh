@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the product's tests and demo need on a Debian 12 machine: iproute2 and
-# iperf3 from Debian's packages. Says what is missing when it may not install; does
+# Installs what the product's tests and demo need on a Debian 12 machine: iproute2,
+# iperf3, ping and nft from Debian's packages. Says what is missing when it may not install; does
 # nothing when all is there. Go modules are fetched by the go command itself.
 set -euo pipefail
 

@@ -108,6 +108,11 @@ func (c *comparisonFlags) compare(ctx context.Context, title string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("namespaces and interfaces need root: run it with sudo")
 	}
+	for _, tool := range []string{"ip", "ping", "iperf3"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return fmt.Errorf("find what makes the traffic (`make setup` installs it): %w", err)
+		}
+	}
 	bar := &progressLine{out: os.Stderr}
 	result, err := scenario.Comparison{
 		Title: title, Subjects: subjects, Repetitions: c.repetitions, Seconds: c.seconds, Pods: c.pods, Progress: bar.show,
