@@ -289,11 +289,12 @@ func (n *node) run(t *testing.T, c call) (stdout, stderr string, failure *types.
 
 const good = `{"cniVersion": "1.1.0", "name": "pods", "type": "millrace", "socket": "%s"}`
 
+// with is the good configuration with one more field.
+func with(field string) string { return strings.TrimSuffix(good, "}") + ", " + field + "}" }
+
 func TestBadInput(t *testing.T) {
 	n := start(t, "10.1.0.0/30")
 	n.pods.Make("/run/netns/c1")
-	n.pods.Make("/run/netns/c2")
-	with := func(field string) string { return strings.TrimSuffix(good, "}") + ", " + field + "}" }
 	tests := []struct {
 		name string
 		call call
@@ -329,6 +330,14 @@ func TestBadInput(t *testing.T) {
 	if left := n.facts(); len(left) > 0 {
 		t.Fatalf("bad input left %v", left)
 	}
+}
+
+// TestRefusedForState: the agent refuses what contradicts what is attached already, and
+// removes even for a configuration that has gone bad since.
+func TestRefusedForState(t *testing.T) {
+	n := start(t, "10.1.0.0/30")
+	n.pods.Make("/run/netns/c1")
+	n.pods.Make("/run/netns/c2")
 	if _, _, failure := n.run(t, call{verb: "ADD", config: good}); failure != nil {
 		t.Fatal(failure)
 	}
