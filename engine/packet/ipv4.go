@@ -110,9 +110,6 @@ func (h IPv4) SetTTL(ttl uint8)     { h[ip4TTL] = ttl }
 func (h IPv4) SetChecksum(c uint16) { binary.BigEndian.PutUint16(h[ip4Check:], c) }
 func (h IPv4) SetSrc(a [4]byte)     { copy(h[ip4Src:ip4Src+4], a[:]) }
 func (h IPv4) SetDst(a [4]byte)     { copy(h[ip4Dst:ip4Dst+4], a[:]) }
-func (h IPv4) pseudo(n int) uint16 {
-	return PseudoSum(h[ip4Src:ip4Src+4], h[ip4Dst:ip4Dst+4], h[ip4Proto], n)
-}
 func (h IPv4) setFragment(v uint16)  { binary.BigEndian.PutUint16(h[ip4Frag:], v) }
 func (h IPv4) fragmentField() uint16 { return binary.BigEndian.Uint16(h[ip4Frag:]) }
 
