@@ -30,6 +30,7 @@ func (s *Server) messages() []*entry {
 		s.fibMessages(),
 		s.routeMessages(),
 		s.ipMessages(),
+		s.puntMessages(),
 		s.neighborMessages(),
 		s.urpfMessages(),
 	)
