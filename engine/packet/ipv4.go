@@ -85,31 +85,31 @@ func ParseIPv4(p []byte) (IPv4, Reason) {
 	return ip, OK
 }
 
-func (h IPv4) HeaderLen() int       { return int(h[ip4VerIHL]&0x0f) * 4 }
-func (h IPv4) TOS() uint8           { return h[ip4TOS] }
-func (h IPv4) TotalLen() int        { return int(binary.BigEndian.Uint16(h[ip4Total:])) }
-func (h IPv4) ID() uint16           { return binary.BigEndian.Uint16(h[ip4ID:]) }
-func (h IPv4) DontFragment() bool   { return h[ip4Frag]&0x40 != 0 }
-func (h IPv4) MoreFragments() bool  { return h[ip4Frag]&0x20 != 0 }
-func (h IPv4) FragmentOffset() int  { return int(binary.BigEndian.Uint16(h[ip4Frag:])&ip4FragMask) * 8 }
-func (h IPv4) IsFragment() bool     { return binary.BigEndian.Uint16(h[ip4Frag:])&(ip4FragMask|ip4MF) != 0 }
-func (h IPv4) TTL() uint8           { return h[ip4TTL] }
-func (h IPv4) Protocol() uint8      { return h[ip4Proto] }
-func (h IPv4) Checksum() uint16     { return binary.BigEndian.Uint16(h[ip4Check:]) }
-func (h IPv4) Src() [4]byte         { return [4]byte(h[ip4Src : ip4Src+4]) }
-func (h IPv4) Dst() [4]byte         { return [4]byte(h[ip4Dst : ip4Dst+4]) }
-func (h IPv4) SrcUint32() uint32    { return binary.BigEndian.Uint32(h[ip4Src:]) }
-func (h IPv4) DstUint32() uint32    { return binary.BigEndian.Uint32(h[ip4Dst:]) }
-func (h IPv4) SrcAddr() netip.Addr  { return netip.AddrFrom4(h.Src()) }
-func (h IPv4) DstAddr() netip.Addr  { return netip.AddrFrom4(h.Dst()) }
-func (h IPv4) Options() []byte      { return h[IPv4Len:h.HeaderLen()] }
-func (h IPv4) Payload() []byte      { return h[h.HeaderLen():] }
-func (h IPv4) SetTotalLen(n int)    { binary.BigEndian.PutUint16(h[ip4Total:], uint16(n)) }
-func (h IPv4) SetID(id uint16)      { binary.BigEndian.PutUint16(h[ip4ID:], id) }
-func (h IPv4) SetTTL(ttl uint8)     { h[ip4TTL] = ttl }
-func (h IPv4) SetChecksum(c uint16) { binary.BigEndian.PutUint16(h[ip4Check:], c) }
-func (h IPv4) SetSrc(a [4]byte)     { copy(h[ip4Src:ip4Src+4], a[:]) }
-func (h IPv4) SetDst(a [4]byte)     { copy(h[ip4Dst:ip4Dst+4], a[:]) }
+func (h IPv4) HeaderLen() int        { return int(h[ip4VerIHL]&0x0f) * 4 }
+func (h IPv4) TOS() uint8            { return h[ip4TOS] }
+func (h IPv4) TotalLen() int         { return int(binary.BigEndian.Uint16(h[ip4Total:])) }
+func (h IPv4) ID() uint16            { return binary.BigEndian.Uint16(h[ip4ID:]) }
+func (h IPv4) DontFragment() bool    { return h[ip4Frag]&0x40 != 0 }
+func (h IPv4) MoreFragments() bool   { return h[ip4Frag]&0x20 != 0 }
+func (h IPv4) FragmentOffset() int   { return int(binary.BigEndian.Uint16(h[ip4Frag:])&ip4FragMask) * 8 }
+func (h IPv4) IsFragment() bool      { return binary.BigEndian.Uint16(h[ip4Frag:])&(ip4FragMask|ip4MF) != 0 }
+func (h IPv4) TTL() uint8            { return h[ip4TTL] }
+func (h IPv4) Protocol() uint8       { return h[ip4Proto] }
+func (h IPv4) Checksum() uint16      { return binary.BigEndian.Uint16(h[ip4Check:]) }
+func (h IPv4) Src() [4]byte          { return [4]byte(h[ip4Src : ip4Src+4]) }
+func (h IPv4) Dst() [4]byte          { return [4]byte(h[ip4Dst : ip4Dst+4]) }
+func (h IPv4) SrcUint32() uint32     { return binary.BigEndian.Uint32(h[ip4Src:]) }
+func (h IPv4) DstUint32() uint32     { return binary.BigEndian.Uint32(h[ip4Dst:]) }
+func (h IPv4) SrcAddr() netip.Addr   { return netip.AddrFrom4(h.Src()) }
+func (h IPv4) DstAddr() netip.Addr   { return netip.AddrFrom4(h.Dst()) }
+func (h IPv4) Options() []byte       { return h[IPv4Len:h.HeaderLen()] }
+func (h IPv4) Payload() []byte       { return h[h.HeaderLen():] }
+func (h IPv4) SetTotalLen(n int)     { binary.BigEndian.PutUint16(h[ip4Total:], uint16(n)) }
+func (h IPv4) SetID(id uint16)       { binary.BigEndian.PutUint16(h[ip4ID:], id) }
+func (h IPv4) SetTTL(ttl uint8)      { h[ip4TTL] = ttl }
+func (h IPv4) SetChecksum(c uint16)  { binary.BigEndian.PutUint16(h[ip4Check:], c) }
+func (h IPv4) SetSrc(a [4]byte)      { copy(h[ip4Src:ip4Src+4], a[:]) }
+func (h IPv4) SetDst(a [4]byte)      { copy(h[ip4Dst:ip4Dst+4], a[:]) }
 func (h IPv4) setFragment(v uint16)  { binary.BigEndian.PutUint16(h[ip4Frag:], v) }
 func (h IPv4) fragmentField() uint16 { return binary.BigEndian.Uint16(h[ip4Frag:]) }
 
