@@ -247,6 +247,19 @@ func TestPuntRedirect(t *testing.T) {
 	}
 	a.send(a.frame(pkt{src: "10.0.0.2", dst: "10.0.0.1", icmp: true}))
 	a.next().icmp4(0, 0)
+	broken := a.frame(pkt{src: "10.0.0.2", dst: "10.0.0.1", dport: 22, size: 4})
+	broken[len(broken)-1] ^= 1
+	a.send(broken)
+	host.quiet(a)
+	r.wantCount("bad tcp or udp checksum", 1)
+	// A first fragment shows neither length nor checksum to be right.
+	first := packet.IPv4(broken)
+	first[6] |= 0x20
+	first.UpdateHeaderChecksum()
+	a.send(broken)
+	if ip := host.next().ip4(); ip.Flags&layers.IPv4MoreFragments == 0 {
+		t.Error("punted another packet than the fragment")
+	}
 	r.must(r.p.SetPuntRedirect(NoIndex, IPv4, nil))
 	a.send(a.frame(pkt{src: "10.0.0.2", dst: "10.0.0.1", dport: 22}))
 	a.quiet(a)

@@ -6,6 +6,8 @@ import (
 
 // What is addressed to ourselves: echo requests and neighbour discovery are answered,
 // everything else goes where the receiving interface's punt adjacency says, or nowhere.
+// Damaged UDP, and TCP over IPv4, is not handed on, as in VPP; fragments are, unchecked,
+// for whoever puts them together.
 
 func (w *Worker) local4(buf *packet.Buffer) {
 	rx := buf.RxInterface
@@ -27,12 +29,18 @@ func (w *Worker) local4(buf *packet.Buffer) {
 		w.punt(buf, ICMP4Type, ifc.Punt4)
 		return
 	}
-	if u.Proto == packet.ProtoUDP && !u.Later && !ifc.PuntUDP4 {
+	switch {
+	case u.Proto == packet.ProtoUDP && !u.Later && !(u.Fragment && ifc.PuntUDP4):
 		if r := w.checkUDP(buf, ip[u.Offset:]); r != packet.OK {
 			w.drop(udpReason(r, IP4UDPLength, IP4TransportChecksum), rx)
 			return
 		}
-		w.unreachable(buf, UDPNoListener4, packet.ICMPv4PortUnreachable, packet.ICMPv6PortUnreachable)
+		if !ifc.PuntUDP4 {
+			w.unreachable(buf, UDPNoListener4, packet.ICMPv4PortUnreachable, packet.ICMPv6PortUnreachable)
+			return
+		}
+	case u.Proto == packet.ProtoTCP && !u.Fragment && packet.VerifyTransportChecksum(buf) != packet.OK:
+		w.drop(IP4TransportChecksum, rx)
 		return
 	}
 	w.punt(buf, IP4Protocol, ifc.Punt4)
@@ -111,13 +119,15 @@ func (w *Worker) local6(buf *packet.Buffer) {
 			return
 		}
 	}
-	if u.Proto == packet.ProtoUDP && !u.Later && !ifc.PuntUDP6 {
+	if u.Proto == packet.ProtoUDP && !u.Later && !(u.Fragment && ifc.PuntUDP6) {
 		if r := w.checkUDP(buf, ip[u.Offset:]); r != packet.OK {
 			w.drop(udpReason(r, IP6UDPLength, IP6TransportChecksum), rx)
 			return
 		}
-		w.unreachable(buf, UDPNoListener4, packet.ICMPv4PortUnreachable, packet.ICMPv6PortUnreachable)
-		return
+		if !ifc.PuntUDP6 {
+			w.unreachable(buf, UDPNoListener4, packet.ICMPv4PortUnreachable, packet.ICMPv6PortUnreachable)
+			return
+		}
 	}
 	w.punt(buf, IP6Protocol, ifc.Punt6)
 }
