@@ -15,14 +15,9 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
-)
 
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to make network namespaces")
-	}
-}
+	"github.com/millrace/millrace/internal/netnstest"
+)
 
 // makeNetns binds a new network namespace to a path of the test's own.
 func makeNetns(t *testing.T, name string) string {
@@ -58,7 +53,7 @@ func dropNetns(t *testing.T, path string) {
 }
 
 func TestIntegrationKernelNamespace(t *testing.T) {
-	needRoot(t)
+	netnstest.NeedRoot(t)
 	own, err := Kernel{}.Namespace("/proc/self/ns/net")
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +105,7 @@ func TestKernelNoNamespace(t *testing.T) {
 }
 
 func TestIntegrationKernelLink(t *testing.T) {
-	needRoot(t)
+	netnstest.NeedRoot(t)
 	path := makeNetns(t, "link")
 	ns, err := netns.GetFromPath(path)
 	if err != nil {

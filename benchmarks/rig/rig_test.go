@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/millrace/millrace/internal/netnstest"
 )
 
 // binaries holds what TestMain built, or why it could not.
@@ -57,14 +59,12 @@ func machines(t *testing.T) map[string]string {
 // start boots a whole node for one test and tears it down afterwards.
 func start(t *testing.T, dataplane, vppBin string) (*Launcher, *Bed, *Millrace) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: network namespaces")
+	netnstest.NeedRoot(t)
+	if dataplane == "engine" {
+		netnstest.NeedTun(t)
 	}
 	if built.err != nil {
 		t.Fatal(built.err)
-	}
-	if _, err := os.Stat("/dev/net/tun"); err != nil && dataplane == "engine" {
-		t.Skip("needs /dev/net/tun")
 	}
 	l := NewLauncher()
 	t.Cleanup(l.Close)
@@ -190,11 +190,9 @@ func TestIntegrationPodsTalk(t *testing.T) {
 	})
 }
 
-// TestLauncherRunsInNamespace also shows that a namespace sees only itself.
+// TestIntegrationLauncherRunsInNamespace also shows that a namespace sees only itself.
 func TestIntegrationLauncherRunsInNamespace(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: network namespaces")
-	}
+	netnstest.NeedRoot(t)
 	l := NewLauncher()
 	defer l.Close()
 	ns, err := l.NewNamespace()

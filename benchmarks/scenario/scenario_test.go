@@ -9,14 +9,13 @@ import (
 	"testing"
 
 	"github.com/millrace/millrace/benchmarks/rig"
+	"github.com/millrace/millrace/internal/netnstest"
 )
 
 // kernel builds the reference plugins and returns the kernel as a subject.
 func kernel(t *testing.T) *rig.Kernel {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: network namespaces")
-	}
+	netnstest.NeedRoot(t)
 	if _, err := exec.LookPath("iperf3"); err != nil {
 		t.Skip("needs iperf3")
 	}
