@@ -52,9 +52,8 @@ type rxQueue struct {
 }
 
 type urpf struct {
-	mode   URPFMode
-	table  *table // of its own, or nil for the interface's
-	output URPFMode
+	mode  URPFMode
+	table *table // of its own, or nil for the interface's
 }
 
 func (p *Plane) iface(i uint32) *iface {

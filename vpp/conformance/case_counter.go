@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/gopacket"
 	"go.fd.io/govpp/adapter"
 	interfaces "go.fd.io/govpp/binapi/interface"
 	"go.fd.io/govpp/binapi/ip"
@@ -22,8 +21,6 @@ func counterCases() []Case {
 		{"counter-entries", statEntries},
 	}
 }
-
-func gopayload(data []byte) gopacket.Payload { return data }
 
 func (s *Session) dialStats() *vpp.Stats {
 	s.T.Helper()
