@@ -48,6 +48,10 @@ func charts(r *benchmarks.Result) []chart {
 			if m.Note != "" && !slices.Contains(c.Notes, m.Note) {
 				c.Notes = append(c.Notes, m.Note)
 			}
+			if low, high, coverage := benchmarks.MedianInterval(m.Samples); len(m.Samples) > 2 {
+				c.Notes = append(c.Notes, fmt.Sprintf("%s: median %s (%s to %s with %.0f %% confidence)",
+					m.Subject, number(m.Median()), number(low), number(high), 100*coverage))
+			}
 		}
 		if len(series[0].Samples) >= 20 {
 			c.SVG = curves(series, r.Subjects)
