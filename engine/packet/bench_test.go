@@ -2,7 +2,9 @@ package packet
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -24,6 +26,7 @@ func work(t testing.TB) map[string]func() {
 	v4, v6 := randomSample(t, r, false, true, 1400), randomSample(t, r, true, true, 1400)
 	plain := keep(v4.bytes)
 	plain.L4 = uint16(v4.l4())
+	aging := keep(v4.bytes) // nobody else's: its TTL wraps, and nobody forwards that
 	six := keep(v6.bytes)
 	udp := keep(randomSample(t, r, false, false, 5000).bytes)
 	big := gsoOf(t, randomSample(t, r, false, true, 60_000), 1448)
@@ -40,7 +43,7 @@ func work(t testing.TB) map[string]func() {
 		"parse4":  func() { ip, _ := ParseIPv4(plain.Bytes()); _ = FlowHash(ip, ip.Upper()) },
 		"parse6":  func() { ip, _ := ParseIPv6(six.Bytes()); u, _ := ip.Upper(); _ = FlowHash(ip, u) },
 		"flow":    func() { f := FlowOf(plain.Bytes(), Upper{Proto: ProtoTCP, Offset: 20}); _ = f.Hash() },
-		"ttl":     func() { IPv4(plain.Bytes()).DecrementTTL() },
+		"ttl":     func() { IPv4(aging.Bytes()).DecrementTTL() },
 		"leave":   func() { LeaveChecksum(plain); FinishChecksum(plain) },
 		"verify":  func() { VerifyTransportChecksum(plain) },
 		"wirelen": func() { Fits(big, 1500) },
@@ -72,8 +75,9 @@ func work(t testing.TB) map[string]func() {
 }
 
 func TestNothingAllocates(t *testing.T) {
-	for name, f := range work(t) {
-		if n := testing.AllocsPerRun(100, f); n != 0 {
+	steps := work(t)
+	for _, name := range slices.Sorted(maps.Keys(steps)) {
+		if n := testing.AllocsPerRun(100, steps[name]); n != 0 {
 			t.Errorf("%s allocates %v times", name, n)
 		}
 	}
