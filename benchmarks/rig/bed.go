@@ -66,7 +66,7 @@ func (b *Bed) NewPod(name string) (*Pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Pod{Name: name, Namespace: ns, Scratch: b.dir}, nil
+	return &Pod{Name: name, Namespace: ns}, nil
 }
 
 // Add makes a pod and wires it; took is the time of the CNI call alone.

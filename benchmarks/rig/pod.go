@@ -20,7 +20,6 @@ import (
 type Pod struct {
 	Name      string
 	Namespace *Namespace
-	Scratch   string // directory for temporary files, removed with the bed
 	Addresses []netip.Addr
 	Result    *types100.Result
 }

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -68,7 +67,6 @@ func (i Iperf3) Run(ctx context.Context, l *rig.Launcher, client, server *rig.Po
 	// The counters of both ends come in the client's JSON; standard error stays apart.
 	var out, problems bytes.Buffer
 	cmd := rig.Command("iperf3", i.ClientArgs(addr)...)
-	cmd.Env = environment(client)
 	cmd.Stdout, cmd.Stderr = &out, &problems
 	_, err = l.Run(ctx, client.Namespace, cmd)
 	if ctx.Err() != nil {
@@ -84,7 +82,6 @@ func (i Iperf3) Run(ctx context.Context, l *rig.Launcher, client, server *rig.Po
 // serve starts a one-off iperf3 server and returns once it listens.
 func serve(ctx context.Context, l *rig.Launcher, pod *rig.Pod) (stop func(), err error) {
 	cmd := rig.Command("iperf3", "-s", "-1", "--forceflush")
-	cmd.Env = environment(pod)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -109,9 +106,6 @@ func serve(ctx context.Context, l *rig.Launcher, pod *rig.Pod) (stop func(), err
 	kill(cmd)
 	return nil, fmt.Errorf("it never listened: %w: %s", cmd.Wait(), problems.String())
 }
-
-// environment keeps iperf3's temporary file where a killed run is cleaned up after.
-func environment(pod *rig.Pod) []string { return append(os.Environ(), "TMPDIR="+pod.Scratch) }
 
 func kill(cmd *exec.Cmd) { _ = cmd.Process.Kill() } // gone already is fine
 
