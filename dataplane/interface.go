@@ -13,7 +13,7 @@ import (
 // Interface is a port of the dataplane with the settings that live and die with it. It is
 // created down; an Up object opens it.
 type Interface struct {
-	Name   string // at most NameMax bytes
+	Name   string // at most NameMax bytes, MemifNameMax for a Memif
 	Device Device
 	MTU    uint32 // bytes at L3, 68 to 65535
 	Table  uint32 // routing table of both families
@@ -21,11 +21,12 @@ type Interface struct {
 	Host   HostSide
 }
 
-// Device is what an Interface is made of: Tun, Veth or Loopback. It cannot change.
+// Device is what an Interface is made of: Tun, Veth, Memif or Loopback. It cannot change.
 type Device interface {
 	device(l *textline.Line)
 	check() error
-	hasHost() bool
+	hasHost() bool  // whether it has an end in the kernel
+	sealed() Device // the device without the text of its secrets, for comparing
 }
 
 // Tun is an L3 device of the kernel whose other end is the dataplane. The host side lies
@@ -137,11 +138,18 @@ func (i Interface) requires() []Key { return requireTables(nil, i.Table, IPv4, I
 // address to go first.
 func (i Interface) becomes(was Object) bool {
 	w, ok := was.(Interface)
-	return ok && w.Device == i.Device && w.Table == i.Table
+	return ok && sameDevice(w.Device, i.Device) && w.Table == i.Table
+}
+
+func sameDevice(a, b Device) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.sealed() == b.sealed()
 }
 
 func (i Interface) equal(o Interface) bool {
-	return i.Name == o.Name && i.Device == o.Device && i.MTU == o.MTU && i.Table == o.Table && i.RPF == o.RPF &&
+	return i.Name == o.Name && sameDevice(i.Device, o.Device) && i.MTU == o.MTU && i.Table == o.Table && i.RPF == o.RPF &&
 		i.Host.MTU == o.Host.MTU && slices.Equal(i.Host.Addresses, o.Host.Addresses) &&
 		slices.Equal(i.Host.Routes, o.Host.Routes) && slices.Equal(i.Host.Neighbors, o.Host.Neighbors)
 }
@@ -173,8 +181,11 @@ func (i Interface) check() error {
 	if i.MTU < 68 || i.MTU > 65535 {
 		return fmt.Errorf("mtu %d: want 68 to 65535", i.MTU)
 	}
+	if _, memif := i.Device.(Memif); memif && len(i.Name) > MemifNameMax {
+		return fmt.Errorf("interface name %q has %d bytes, want at most %d for a memif", i.Name, len(i.Name), MemifNameMax)
+	}
 	if !i.Device.hasHost() && !i.Host.isZero() {
-		return fmt.Errorf("a loopback has no host side")
+		return fmt.Errorf("the device has no host side, and one is given")
 	}
 	return i.Host.check()
 }
@@ -203,6 +214,10 @@ func (Loopback) device(l *textline.Line) { l.Add("device", "loopback") }
 func (Tun) hasHost() bool      { return true }
 func (Veth) hasHost() bool     { return true }
 func (Loopback) hasHost() bool { return false }
+
+func (d Tun) sealed() Device      { return d }
+func (d Veth) sealed() Device     { return d }
+func (d Loopback) sealed() Device { return d }
 
 func (d Tun) check() error {
 	if d.Queues == 0 || d.Queues > 256 {

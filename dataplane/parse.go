@@ -92,10 +92,12 @@ func readInterface(name string, r *textline.Reader) (Object, error) {
 			Netns: r.String("netns"), HostName: r.String("host"), Outer: r.String("outer"),
 			HostMAC: textline.One(r, "host-mac", ParseMAC), MAC: textline.One(r, "mac", ParseMAC),
 		}
+	case "memif":
+		i.Device = readMemif(r)
 	case "loopback":
 		i.Device = Loopback{}
 	default:
-		return nil, fmt.Errorf("field device: %q: want tun, veth or loopback", kind)
+		return nil, fmt.Errorf("field device: %q: want tun, veth, memif or loopback", kind)
 	}
 	return i, nil
 }

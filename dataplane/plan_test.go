@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/millrace/millrace/internal/secret"
 )
 
 func TestDiff(t *testing.T) {
@@ -117,6 +119,14 @@ func random(r *rand.Rand) State {
 		if chance(50) {
 			i.Device = Tun{HostName: "eth0", Queues: uint16(1 + r.IntN(2)), RxRing: 256, TxRing: 256}
 			i.Host.MTU = uint32(r.IntN(2))
+		}
+		if chance(30) {
+			link := memif().Device.(Memif)
+			link.RxQueues = uint8(1 + r.IntN(2))
+			link.Secret = secret.New("word", secret.Salt{byte(r.IntN(2))})
+			if i.Device, i.Host = link, (HostSide{}); chance(50) {
+				i.Device = link.sealed()
+			}
 		}
 		s.Put(i)
 		if chance(50) {

@@ -93,7 +93,7 @@ func golden(t *testing.T, name, text string) {
 }
 
 func TestStateText(t *testing.T) {
-	s := state(t, node(), pod("pod/a", "10.1.0.5"), veth())
+	s := state(t, node(), pod("pod/a", "10.1.0.5"), veth(), []Object{memif(), Up{"pod/m"}})
 	text := s.String()
 	golden(t, "state.golden", text)
 	again, err := ParseState(text)
@@ -173,8 +173,12 @@ func TestParseStateErrors(t *testing.T) {
 		{"\nroute 0 10.0.0.0/8 path=!nowhere", "line 2"},
 		{"route 0 10.0.0.0/8 path=a*1", "want a weight"},
 		{"route 0 10.0.0.0/8 path=!drop metric=3", "field metric"},
-		{"interface a mtu=1500 device=tap", "want tun, veth or loopback"},
+		{"interface a mtu=1500 device=tap", "want tun, veth, memif or loopback"},
 		{"interface a mtu=1500 device=loopback netns=/x", "field netns"},
+		{"interface a mtu=1500 device=memif mode=punt", `mode "punt": want ethernet or ip`},
+		{"interface a mtu=1500 device=memif rx-queues=256", "field rx-queues"},
+		{"interface a mtu=1500 device=memif secret=abc", "field secret"},
+		{"interface a mtu=1500 device=memif dma=false", "field dma"},
 		{"neighbor a 10.0.0.1 mac=02:00", "six groups"},
 		{"table ip5 1", `family "ip5"`},
 		{"up a", "interface a is not there"},
@@ -188,7 +192,7 @@ func TestParseStateErrors(t *testing.T) {
 }
 
 func FuzzParseState(f *testing.F) {
-	f.Add(state(f, node(), pod("pod/a", "10.1.0.5"), veth()).String())
+	f.Add(state(f, node(), pod("pod/a", "10.1.0.5"), veth(), []Object{memif()}).String())
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := ParseState(text)
 		if err != nil {
