@@ -20,9 +20,10 @@ const _ = uint(slotSize%128-64) + uint(64-slotSize%128)
 // Arena is a block of memory outside the Go heap, cut into the slots of n Buffers. The
 // garbage collector never looks into it. It never grows.
 type Arena struct {
-	mem  []byte
-	bufs []Buffer
-	free []*Buffer
+	mem   []byte
+	slots [][]byte
+	bufs  []Buffer
+	free  []*Buffer
 }
 
 // NewArena maps memory for n Buffers. Memory that no packet touches is never resident.
@@ -44,10 +45,11 @@ func NewArena(n int) (*Arena, error) {
 	if err := unix.Madvise(mem, unix.MADV_NOHUGEPAGE); err != nil && !errors.Is(err, unix.EINVAL) {
 		return nil, errors.Join(fmt.Errorf("advise arena: %w", err), unix.Munmap(mem))
 	}
-	a := &Arena{mem: mem, bufs: make([]Buffer, n), free: make([]*Buffer, 0, n)}
+	a := &Arena{mem: mem, slots: make([][]byte, n), bufs: make([]Buffer, n), free: make([]*Buffer, 0, n)}
 	for i := range a.bufs {
 		slot := mem[i*slotSize : (i+1)*slotSize : (i+1)*slotSize]
-		a.bufs[i].own = slot
+		a.slots[i] = slot
+		a.bufs[i].mem, a.bufs[i].own = slot, &a.slots[i]
 		a.bufs[i].Reset(Headroom)
 	}
 	for i := n - 1; i >= 0; i-- {
@@ -98,7 +100,8 @@ func (a *Arena) Close() error {
 	mem := a.mem
 	a.mem, a.free = nil, nil
 	clear(a.bufs)
-	a.bufs = nil
+	clear(a.slots)
+	a.bufs, a.slots = nil, nil
 	if err := unix.Munmap(mem); err != nil {
 		return fmt.Errorf("unmap arena: %w", err)
 	}

@@ -47,30 +47,29 @@ const (
 
 // Buffer is one packet and what the stages have learned of it. A Buffer belongs to
 // one worker; a port may fill or drain it only during a call made by that worker.
+//
+// It is one cache line, since every stage reads it: 256 of them and as many headers are
+// what a first-level cache holds.
 type Buffer struct {
-	mem   []byte // the whole slot, or a view lent by a port
-	own   []byte // the slot that Reset returns to; nil for a Buffer outside an arena
-	start int
-	end   int
+	mem        []byte  // the whole slot, or a view lent by a port
+	own        *[]byte // the slot that Reset returns to
+	start, end uint32  // of the packet in mem
 
 	Offload Offload
-
-	// RxInterface is the sw_if_index the packet came in by; TxInterface where it goes.
-	RxInterface uint32
-	TxInterface uint32
 	// L3 is the offset of the network header from the packet's start; L4 that of the
 	// transport header (0 = not parsed, or not the first fragment).
 	L3, L4 uint16
-	// FlowHash spreads flows over paths and queues; equal for all packets of a flow.
-	FlowHash uint32
-	// Meta is scratch for the worker's stages (adjacency index, next stage, verdict).
-	Meta [4]uint32
+	lent   bool // mem is not own
+	// RxInterface is the sw_if_index the packet came in by.
+	RxInterface uint32
+	// Meta is scratch for the worker's stages.
+	Meta [2]uint16
 }
 
 // NewBuffer returns a Buffer over mem, for tests and for packets made off the hot path.
 // Headroom bytes of mem stay before the packet, or as many as there are.
 func NewBuffer(mem []byte) *Buffer {
-	b := &Buffer{mem: mem, own: mem}
+	b := &Buffer{mem: mem, own: &mem}
 	b.Reset(min(Headroom, len(mem)))
 	return b
 }
@@ -86,18 +85,21 @@ func FromBytes(pkt []byte) *Buffer {
 // Reset makes b an empty packet in its own slot that begins start bytes into it, and
 // forgets everything learned of the packet before.
 func (b *Buffer) Reset(start int) {
-	b.mem, b.start, b.end = b.own, start, start
+	if b.lent {
+		b.mem, b.lent = *b.own, false
+	}
+	b.start, b.end = uint32(start), uint32(start)
 	b.Offload = Offload{}
-	b.L3, b.L4, b.FlowHash = 0, 0, 0
-	b.RxInterface, b.TxInterface = 0, 0
-	b.Meta = [4]uint32{}
+	b.L3, b.L4, b.RxInterface, b.Meta = 0, 0, 0, [2]uint16{}
 }
 
 // SetView makes b the packet mem[start:end] of memory lent by a port, until the next
 // Reset. The lender says how long mem may be used.
 func (b *Buffer) SetView(mem []byte, start, end int) {
 	b.Reset(0)
-	b.mem, b.start, b.end = mem[:len(mem):len(mem)], start, end
+	_ = mem[start:end]
+	b.mem, b.lent = mem[:len(mem):len(mem)], true
+	b.start, b.end = uint32(start), uint32(end)
 }
 
 // Bytes is the packet, L2 header included where there is one. It is valid until the
@@ -105,19 +107,19 @@ func (b *Buffer) SetView(mem []byte, start, end int) {
 func (b *Buffer) Bytes() []byte { return b.mem[b.start:b.end:b.end] }
 
 // L3Bytes is the packet from its network header on.
-func (b *Buffer) L3Bytes() []byte { return b.mem[b.start+int(b.L3) : b.end : b.end] }
+func (b *Buffer) L3Bytes() []byte { return b.mem[b.start+uint32(b.L3) : b.end : b.end] }
 
 // L4Bytes is the packet from its transport header on. It is meaningless when L4 is 0.
-func (b *Buffer) L4Bytes() []byte { return b.mem[b.start+int(b.L4) : b.end : b.end] }
+func (b *Buffer) L4Bytes() []byte { return b.mem[b.start+uint32(b.L4) : b.end : b.end] }
 
 // Len is the packet's length in bytes.
-func (b *Buffer) Len() int { return b.end - b.start }
+func (b *Buffer) Len() int { return int(b.end) - int(b.start) }
 
 // Room is how many bytes Push may still take.
-func (b *Buffer) Room() int { return b.start }
+func (b *Buffer) Room() int { return int(b.start) }
 
 // Tailroom is by how many bytes SetLen may still grow the packet.
-func (b *Buffer) Tailroom() int { return len(b.mem) - b.end }
+func (b *Buffer) Tailroom() int { return len(b.mem) - int(b.end) }
 
 // Space is the memory from the packet's start to the slot's end: what a port reads
 // into before it calls SetLen.
@@ -126,34 +128,34 @@ func (b *Buffer) Space() []byte { return b.mem[b.start:] }
 // Front is the n bytes before the packet, for a port's own header (a virtio-net
 // header), without making them part of the packet; nil when Room is smaller.
 func (b *Buffer) Front(n int) []byte {
-	if n > b.start {
+	if n > int(b.start) {
 		return nil
 	}
-	return b.mem[b.start-n : b.start]
+	return b.mem[int(b.start)-n : b.start]
 }
 
 // FrontAndBytes is Front(n) and the packet in one piece, so that a port writes both
 // with one call; nil when Room is smaller than n.
 func (b *Buffer) FrontAndBytes(n int) []byte {
-	if n > b.start {
+	if n > int(b.start) {
 		return nil
 	}
-	return b.mem[b.start-n : b.end]
+	return b.mem[int(b.start)-n : b.end]
 }
 
 // SetLen cuts or grows the packet at its end to n bytes. New bytes hold whatever the
 // slot held. It panics when the slot is smaller.
 func (b *Buffer) SetLen(n int) {
-	if n < 0 || n > len(b.mem)-b.start {
+	if n < 0 || n > len(b.mem)-int(b.start) {
 		panic("packet: SetLen beyond the slot")
 	}
-	b.end = b.start + n
+	b.end = b.start + uint32(n)
 }
 
 // Trim cuts the packet to n bytes when it is longer (Ethernet padding).
 func (b *Buffer) Trim(n int) {
 	if n < b.Len() {
-		b.end = b.start + n
+		b.end = b.start + uint32(n)
 	}
 }
 
@@ -161,12 +163,12 @@ func (b *Buffer) Trim(n int) {
 // held. L3, L4 and the offsets in Offload stay on the same bytes. It panics when Room
 // is smaller.
 func (b *Buffer) Push(n int) []byte {
-	if n < 0 || n > b.start {
+	if n < 0 || n > int(b.start) {
 		panic("packet: Push beyond the headroom")
 	}
-	b.start -= n
+	b.start -= uint32(n)
 	b.shift(n)
-	return b.mem[b.start : b.start+n]
+	return b.mem[b.start : int(b.start)+n]
 }
 
 // Pull removes n bytes from the packet's front. L3, L4 and the offsets in Offload stay
@@ -175,7 +177,7 @@ func (b *Buffer) Pull(n int) {
 	if n < 0 || n > b.Len() {
 		panic("packet: Pull beyond the packet")
 	}
-	b.start += n
+	b.start += uint32(n)
 	b.shift(-n)
 }
 
@@ -202,15 +204,15 @@ func (b *Buffer) Append(p []byte) bool {
 	if len(p) > b.Tailroom() {
 		return false
 	}
-	b.end += copy(b.mem[b.end:], p)
+	b.end += uint32(copy(b.mem[b.end:], p))
 	return true
 }
 
 // CopyFrom makes b a packet in its own slot with from's bytes, offload and learned
 // values, and reports whether the slot had room for it.
 func (b *Buffer) CopyFrom(from *Buffer) bool {
-	start := min(from.start, Headroom)
-	if start+from.Len() > len(b.own) {
+	start := min(int(from.start), Headroom)
+	if start+from.Len() > len(*b.own) {
 		return false
 	}
 	b.Reset(start)
@@ -221,7 +223,6 @@ func (b *Buffer) CopyFrom(from *Buffer) bool {
 
 // CopyMeta takes over from's offload and learned values, but not its bytes.
 func (b *Buffer) CopyMeta(from *Buffer) {
-	b.Offload = from.Offload
-	b.RxInterface, b.TxInterface = from.RxInterface, from.TxInterface
-	b.L3, b.L4, b.FlowHash, b.Meta = from.L3, from.L4, from.FlowHash, from.Meta
+	b.Offload, b.RxInterface = from.Offload, from.RxInterface
+	b.L3, b.L4, b.Meta = from.L3, from.L4, from.Meta
 }

@@ -1,6 +1,15 @@
 package packet
 
-import "testing"
+import (
+	"reflect"
+	"testing"
+)
+
+func TestBufferIsOneCacheLine(t *testing.T) {
+	if size := reflect.TypeFor[Buffer]().Size(); size != 64 {
+		t.Errorf("%d bytes; want 64", size)
+	}
+}
 
 func TestPushAndPullKeepOffsets(t *testing.T) {
 	b := FromBytes(make([]byte, 100))
@@ -47,7 +56,7 @@ func TestViewAndCopy(t *testing.T) {
 	lent := []byte("..packet..")
 	v := FromBytes(nil)
 	v.SetView(lent, 2, 8)
-	v.Offload.GSOSize, v.RxInterface, v.FlowHash, v.Meta[1] = 9, 3, 4, 5
+	v.Offload.GSOSize, v.RxInterface, v.Meta[1] = 9, 3, 5
 	if string(v.Bytes()) != "packet" || v.Room() != 2 || v.Tailroom() != 2 || v.Append([]byte("xyz")) || !v.Append([]byte("xy")) {
 		t.Errorf("view %q, room %d, tail %d", v.Bytes(), v.Room(), v.Tailroom())
 	}
@@ -60,7 +69,7 @@ func TestViewAndCopy(t *testing.T) {
 		t.Error("a copy changed with its original")
 	}
 	v.Reset(Headroom)
-	if v.Tailroom() != MaxPacket || v.FlowHash != 0 || v.Offload != (Offload{}) {
+	if v.Tailroom() != MaxPacket || v.Offload != (Offload{}) {
 		t.Error("Reset does not come home")
 	}
 	if NewBuffer(make([]byte, 300)).CopyFrom(FromBytes(make([]byte, 100))) {

@@ -38,7 +38,7 @@ func TestSegmentsAgainstGopacket(t *testing.T) {
 		s := randomSample(t, r, i&1 == 0, i&2 == 0, r.IntN(20_000))
 		size := 100 + r.IntN(1400)
 		b := gsoOf(t, s, size)
-		b.RxInterface, b.FlowHash = 7, 8
+		b.RxInterface, b.Meta[1] = 7, 8
 		tagged := i&4 == 0
 		if tagged {
 			PushEthernet(b, MAC{1}, MAC{2}, EtherTypeIPv4)
@@ -62,7 +62,7 @@ func TestSegmentsAgainstGopacket(t *testing.T) {
 			if !cut.Next(dst) {
 				t.Fatalf("segment %d of %d is missing", n, want)
 			}
-			if string(dst.Bytes()[:dst.L3]) != l2 || dst.RxInterface != 7 || dst.FlowHash != 8 || dst.L4 != b.L4 {
+			if string(dst.Bytes()[:dst.L3]) != l2 || dst.RxInterface != 7 || dst.Meta[1] != 8 || dst.L4 != b.L4 {
 				t.Fatal("a segment lost its L2 header or what was learned")
 			}
 			if cut.LeaveChecksum {

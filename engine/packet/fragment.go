@@ -70,7 +70,7 @@ func (f *Fragmenter) Next(dst *Buffer) bool {
 	}
 	payload := f.ip.Payload()[f.at:]
 	n := min(f.size, len(payload))
-	if Headroom+len(header)+n > len(dst.own) {
+	if Headroom+len(header)+n > len(*dst.own) {
 		return false
 	}
 	dst.Reset(Headroom)

@@ -45,7 +45,7 @@ func (f *Fragmenter6) Next(dst *Buffer) bool {
 	}
 	payload := f.ip.Payload()[f.at:]
 	n := min(f.size, len(payload))
-	if Headroom+IPv6Len+FragmentLen+n > len(dst.own) {
+	if Headroom+IPv6Len+FragmentLen+n > len(*dst.own) {
 		return false
 	}
 	dst.Reset(Headroom)

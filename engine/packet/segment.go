@@ -57,7 +57,7 @@ func (s *Segmenter) Next(dst *Buffer) bool {
 	src := s.src.Bytes()
 	n := min(int(s.src.Offload.GSOSize), len(src)-s.at)
 	start := min(Headroom, s.src.Room())
-	if start+s.headers+n > len(dst.own) {
+	if start+s.headers+n > len(*dst.own) {
 		return false
 	}
 	dst.Reset(start)

@@ -24,7 +24,6 @@ func (w *Worker) resolve(v *vector) {
 	ifc := b.iface
 	for i := range v.n {
 		v.hash[i] = v.key[i].hash()
-		v.buf[i].FlowHash = uint32(v.hash[i] >> 32)
 	}
 	misses := b.miss[:0]
 	if ifc.remembers() {
@@ -131,7 +130,6 @@ func (w *Worker) uncached(v *vector) {
 			k.f = keyV6
 		}
 		v.hash[i] = k.hash()
-		buf.FlowHash = uint32(v.hash[i] >> 32)
 		w.lookup(v, i)
 	}
 	w.countRoutes(v)
@@ -295,7 +293,7 @@ func (w *Worker) spread(r *Route, v *vector, i int) uint32 {
 		return 0
 	}
 	if r.HashFields == 0 || r.HashFields == HashDefault {
-		return v.buf[i].FlowHash
+		return uint32(v.hash[i] >> 32)
 	}
 	k := v.key[i].only(r.HashFields)
 	return uint32(k.hash() >> 32)

@@ -72,7 +72,7 @@ func (w *Worker) forward(buf *packet.Buffer, a *Adjacency) {
 				w.tooBig6(buf, a.MTU)
 				return
 			}
-			buf.Meta[metaFragment] = uint32(a.MTU)
+			buf.Meta[metaFragment] = uint16(min(a.MTU, 0xffff))
 		}
 		if !w.isOwn(buf) {
 			ip.DecrementHopLimit()
@@ -117,7 +117,7 @@ func (w *Worker) oversize4(buf *packet.Buffer, ip packet.IPv4, a *Adjacency) boo
 		w.drop(FragmentFailed, buf.RxInterface)
 		return false
 	}
-	buf.Meta[metaFragment] = uint32(a.MTU)
+	buf.Meta[metaFragment] = uint16(min(a.MTU, 0xffff))
 	return true
 }
 

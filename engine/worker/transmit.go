@@ -52,7 +52,6 @@ func (w *Worker) send(buf *packet.Buffer, tx uint32) {
 		}
 		o.active = append(o.active, tx)
 	}
-	buf.TxInterface = tx
 	if buf.Offload != (packet.Offload{}) {
 		b.work = true
 	}
