@@ -11,6 +11,8 @@ import (
 type vector struct {
 	n    int
 	buf  [packet.BatchSize]*packet.Buffer
+	head [packet.BatchSize]*packet.Head // of plain packets, nil for others
+	size [packet.BatchSize]uint32       // from the network header on, in bytes
 	key  [packet.BatchSize]flowKey
 	hash [packet.BatchSize]uint64
 	adj  [packet.BatchSize]uint32
@@ -25,6 +27,8 @@ type batch struct {
 	generation uint32
 	ifs        []*Interface
 	iface      *Interface // that the batch came in by
+	l3         uint32     // where the network header of its plain packets is
+	rx         received
 
 	cur  *vector // at work
 	own  *vector // made by this worker (replies, ICMP errors), at work after cur
@@ -124,6 +128,10 @@ func (w *Worker) originate(buf *packet.Buffer, rx uint32) {
 		return
 	}
 	buf.RxInterface = rx
-	v.buf[v.n] = buf
+	v.add(buf, nil, buf.Len()-int(buf.L3))
+}
+
+func (v *vector) add(buf *packet.Buffer, head *packet.Head, size int) {
+	v.buf[v.n], v.head[v.n], v.size[v.n] = buf, head, uint32(size)
 	v.n++
 }

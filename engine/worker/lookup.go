@@ -22,11 +22,11 @@ const noAdjacency = NoIndex
 func (w *Worker) resolve(v *vector) {
 	b := &w.batch
 	ifc := b.iface
-	for i := range v.n {
-		v.hash[i] = v.key[i].hash()
-	}
 	misses := b.miss[:0]
 	if ifc.remembers() {
+		for i := range v.n {
+			v.hash[i] = v.key[i].hash()
+		}
 		for i := range v.n {
 			if e := b.flows.find(&v.key[i], v.hash[i], b.generation); e != nil {
 				v.adj[i], v.leaf[i] = e.adj, e.leaf
@@ -129,7 +129,6 @@ func (w *Worker) uncached(v *vector) {
 			k.c, k.d = binary.LittleEndian.Uint64(p[24:]), binary.LittleEndian.Uint64(p[32:])
 			k.f = keyV6
 		}
-		v.hash[i] = k.hash()
 		w.lookup(v, i)
 	}
 	w.countRoutes(v)
@@ -137,9 +136,10 @@ func (w *Worker) uncached(v *vector) {
 
 func (w *Worker) countRoutes(v *vector) {
 	to := w.count.RouteTo
-	for i := range v.n {
-		if leaf := v.leaf[i]; v.adj[i] != noAdjacency && int(leaf) < len(to) {
-			to[leaf].add(1, uint64(v.buf[i].Len()-int(v.buf[i].L3)))
+	leaves, sizes := v.leaf[:v.n], v.size[:v.n]
+	for i, adj := range v.adj[:v.n] {
+		if leaf := leaves[i]; adj != noAdjacency && int(leaf) < len(to) {
+			to[leaf].add(1, uint64(sizes[i]))
 		}
 	}
 }
@@ -292,10 +292,10 @@ func (w *Worker) spread(r *Route, v *vector, i int) uint32 {
 	if r.Balance.Len() == 1 {
 		return 0
 	}
-	if r.HashFields == 0 || r.HashFields == HashDefault {
-		return uint32(v.hash[i] >> 32)
+	k := v.key[i]
+	if r.HashFields != 0 && r.HashFields != HashDefault {
+		k = k.only(r.HashFields)
 	}
-	k := v.key[i].only(r.HashFields)
 	return uint32(k.hash() >> 32)
 }
 

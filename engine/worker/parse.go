@@ -2,6 +2,7 @@ package worker
 
 import (
 	"encoding/binary"
+	"math/bits"
 
 	"github.com/millrace/millrace/engine/packet"
 	"github.com/millrace/millrace/engine/port"
@@ -9,66 +10,149 @@ import (
 
 // Stage 1: what is each packet, and is it whole? Ethernet headers are checked and left in
 // place; L3 says where the IP header is, and the packet ends where that header says.
+//
+// A plain packet is whole unicast IPv4 to us without options, offload or fragments, whose
+// TTL lasts for another hop. The loop over the batch knows these by a few loads and
+// compares; the rest take the longer way, one by one, and keep their place.
+
+// received counts a batch as it comes in.
+type received struct {
+	bytes, ip4, ip6               uint64
+	unicast, multicast, broadcast Combined
+}
 
 // parse puts the IP packets of bufs into the current vector and deals with the rest.
 func (w *Worker) parse(bufs []*packet.Buffer) {
-	ifc := w.batch.iface
-	c, rx := w.count, ifc.Index
-	var bytes, n4, n6 uint64
-	var unicast, multicast, broadcast Combined
+	b := &w.batch
+	ifc, v := b.iface, b.cur
+	b.rx = received{}
+	l3, front, any := ifc.front()
+	b.l3 = l3
+	rx := ifc.Index
+	var n, bytes uint64
 	for _, buf := range bufs {
 		buf.RxInterface = rx
-		p := buf.Bytes()
-		bytes += uint64(len(p))
-		typ := uint16(0)
-		if ifc.Link == port.Ethernet {
-			if len(p) < packet.EthLen {
-				w.drop(EthernetTruncated, rx)
-				continue
-			}
-			switch {
-			case p[0]&1 == 0:
-				unicast.add(1, uint64(len(p)))
-				if packet.MAC(p[:6]) != ifc.MAC {
-					w.drop(EthernetMAC, rx)
-					continue
-				}
-			case binary.BigEndian.Uint32(p) == 0xffffffff && p[4] == 0xff && p[5] == 0xff:
-				broadcast.add(1, uint64(len(p)))
-			default:
-				multicast.add(1, uint64(len(p)))
-			}
-			typ = binary.BigEndian.Uint16(p[12:])
-			buf.L3 = packet.EthLen
-		} else if len(p) > 0 {
-			buf.L3 = 0
-			typ = etherTypeOf(p[0])
-		}
-		if !ifc.Up {
-			w.drop(InterfaceDown, rx)
+		h := buf.Head(l3)
+		if h == nil || !any || buf.Offload != (packet.Offload{}) {
+			w.parseOne(buf)
 			continue
 		}
-		switch typ {
-		case packet.EtherTypeIPv4:
-			n4++
-			w.parse4(buf)
-		case packet.EtherTypeIPv6:
-			n6++
-			w.parse6(buf)
-		case packet.EtherTypeARP:
-			w.arp(buf)
-		case packet.EtherTypeVLAN, packet.EtherTypeQinQ:
-			w.drop(EthernetVLAN, rx)
-		default:
-			w.drop(EthernetType, rx)
+		// version to fragment offset, TTL to checksum, both addresses
+		x, y, z := le64(h, 14), le32(h, 22), le64(h, 26)
+		size := uint64(bits.ReverseBytes16(uint16(x >> 16)))
+		length := uint64(buf.Len())
+		if x&0xff3f0000000000ff != 0x45 || !sums(x, uint64(y), z) || y&0xff < 2 ||
+			size < packet.HeadLen-packet.EthLen || size+uint64(l3) > length ||
+			(le64(h, 0)^front.mac)&front.macMask != 0 || (le32(h, 12)^front.typ)&front.typMask != 0 {
+			w.parseOne(buf)
+			continue
 		}
+		n++
+		bytes += length
+		buf.L3, buf.L4 = uint16(l3), uint16(l3)+packet.IPv4Len
+		buf.SetLen(int(size + uint64(l3)))
+		k := &v.key[v.n]
+		k.a, k.f = z, y>>8&0xff
+		k.e = uint64(rx)<<32 | uint64(ports(uint8(k.f), h[34:]))
+		v.add(buf, h, int(size))
 	}
-	c.RX[rx].add(uint64(len(bufs)), bytes)
-	c.RxUnicast[rx].add(unicast.Packets, unicast.Bytes)
-	c.RxMulticast[rx].add(multicast.Packets, multicast.Bytes)
-	c.RxBroadcast[rx].add(broadcast.Packets, broadcast.Bytes)
-	c.IP4[rx] += n4
-	c.IP6[rx] += n6
+	b.rx.ip4 += n
+	b.rx.bytes += bytes
+	b.rx.unicast.add(n, bytes)
+	w.countRx(ifc, len(bufs))
+}
+
+// front is what the first bytes of a plain packet on an interface are, as little-endian
+// words; the masks are zero where everything is right.
+type front struct {
+	mac, macMask uint64 // at 0
+	typ, typMask uint32 // at 12
+}
+
+// front is also where the network header is, and whether there are plain packets at all.
+func (i *Interface) front() (l3 uint32, f front, any bool) {
+	any = i.Up && i.IP4
+	if i.Link != port.Ethernet {
+		return 0, front{}, any
+	}
+	m := i.MAC
+	return packet.EthLen, front{
+		mac:     uint64(m[0]) | uint64(m[1])<<8 | uint64(m[2])<<16 | uint64(m[3])<<24 | uint64(m[4])<<32 | uint64(m[5])<<40,
+		macMask: 0xffffffffffff,
+		typ:     uint32(bits.ReverseBytes16(packet.EtherTypeIPv4)),
+		typMask: 0xffff,
+	}, any
+}
+
+func le64(h *packet.Head, at int) uint64 { return binary.LittleEndian.Uint64(h[at : at+8]) }
+func le32(h *packet.Head, at int) uint32 { return binary.LittleEndian.Uint32(h[at : at+4]) }
+
+// sums reports whether the one's complement sum of the words is all ones.
+func sums(x, y, z uint64) bool {
+	s := x&0xffffffff + x>>32 + y + z&0xffffffff + z>>32
+	s = s&0xffff + s>>16&0xffff + s>>32
+	return s&0xffff+s>>16 == 0xffff
+}
+
+func (w *Worker) countRx(ifc *Interface, n int) {
+	c, r, i := w.count, &w.batch.rx, ifc.Index
+	c.RX[i].add(uint64(n), r.bytes)
+	c.RxUnicast[i].add(r.unicast.Packets, r.unicast.Bytes)
+	c.RxMulticast[i].add(r.multicast.Packets, r.multicast.Bytes)
+	c.RxBroadcast[i].add(r.broadcast.Packets, r.broadcast.Bytes)
+	c.IP4[i] += r.ip4
+	c.IP6[i] += r.ip6
+}
+
+// parseOne deals with a packet that is not plain.
+func (w *Worker) parseOne(buf *packet.Buffer) {
+	ifc, r := w.batch.iface, &w.batch.rx
+	rx := ifc.Index
+	p := buf.Bytes()
+	n := uint64(len(p))
+	r.bytes += n
+	typ := uint16(0)
+	if ifc.Link == port.Ethernet {
+		if len(p) < packet.EthLen {
+			w.drop(EthernetTruncated, rx)
+			return
+		}
+		switch {
+		case p[0]&1 == 0:
+			r.unicast.add(1, n)
+			if packet.MAC(p[:6]) != ifc.MAC {
+				w.drop(EthernetMAC, rx)
+				return
+			}
+		case binary.BigEndian.Uint32(p) == 0xffffffff && p[4] == 0xff && p[5] == 0xff:
+			r.broadcast.add(1, n)
+		default:
+			r.multicast.add(1, n)
+		}
+		typ = binary.BigEndian.Uint16(p[12:])
+		buf.L3 = packet.EthLen
+	} else if len(p) > 0 {
+		buf.L3 = 0
+		typ = etherTypeOf(p[0])
+	}
+	if !ifc.Up {
+		w.drop(InterfaceDown, rx)
+		return
+	}
+	switch typ {
+	case packet.EtherTypeIPv4:
+		r.ip4++
+		w.parse4(buf)
+	case packet.EtherTypeIPv6:
+		r.ip6++
+		w.parse6(buf)
+	case packet.EtherTypeARP:
+		w.arp(buf)
+	case packet.EtherTypeVLAN, packet.EtherTypeQinQ:
+		w.drop(EthernetVLAN, rx)
+	default:
+		w.drop(EthernetType, rx)
+	}
 }
 
 func etherTypeOf(first byte) uint16 {
@@ -121,8 +205,7 @@ func (w *Worker) parse4(buf *packet.Buffer) {
 			k.e |= uint64(ports(u.Proto, ip[u.Offset:]))
 		}
 	}
-	v.buf[v.n] = buf
-	v.n++
+	v.add(buf, nil, len(ip))
 }
 
 func (w *Worker) parse6(buf *packet.Buffer) {
@@ -166,8 +249,7 @@ func (w *Worker) parse6(buf *packet.Buffer) {
 			k.e |= uint64(ports(u.Proto, ip[u.Offset:]))
 		}
 	}
-	v.buf[v.n] = buf
-	v.n++
+	v.add(buf, nil, len(ip))
 }
 
 // ports are the four bytes that tell flows between two hosts apart: both ports, or the

@@ -1,16 +1,20 @@
 package worker
 
 import (
+	"encoding/binary"
+
 	"github.com/millrace/millrace/engine/packet"
 )
 
-// Stage 4: what each adjacency asks for. Most packets get one less of TTL and another
-// Ethernet header; the others leave the straight path here.
+// Stage 4: what each adjacency asks for. Plain packets get one less of TTL and another
+// Ethernet header, in a loop over the batch; the others are looked at closer, and those
+// that cannot simply be sent leave the straight path here.
 
 func (w *Worker) rewrite(v *vector) {
 	adjs := w.state.adjs.View()
-	for i := range v.n {
-		index := v.adj[i]
+	l3 := w.batch.l3
+	heads, sizes, bufs := v.head[:v.n], v.size[:v.n], v.buf[:v.n]
+	for i, index := range v.adj[:v.n] {
 		if index == noAdjacency {
 			continue
 		}
@@ -20,11 +24,42 @@ func (w *Worker) rewrite(v *vector) {
 		} else { // younger than the view
 			a = w.state.adjs.Load(index)
 		}
-		if a != nil && a.Kind == KindRewrite {
-			w.forward(v.buf[i], a)
+		h, size, buf := heads[i], sizes[i], bufs[i]
+		if a == nil || a.Kind != KindRewrite {
+			w.divert(buf, a)
 			continue
 		}
-		w.divert(v.buf[i], a)
+		if h == nil || int(size) > a.MTU {
+			w.forward(buf, a)
+			continue
+		}
+		age(h)
+		if uint32(a.HeaderLen) != l3 {
+			reframe(buf, int(a.HeaderLen), int(l3))
+		}
+		if a.HeaderLen != 0 {
+			*(*[packet.EthLen]byte)(h[:]) = a.Header
+		}
+		w.put(buf, a, size)
+	}
+}
+
+// age takes one from the TTL, which is above 1. The checksum rises by as much as the word
+// falls that the TTL is the high byte of, with the end-around carry (RFC 1624).
+func age(h *packet.Head) {
+	x := binary.LittleEndian.Uint32(h[22:26])
+	sum := x>>16 + 1 // of big-endian words, read little-endian
+	sum += sum >> 16
+	binary.LittleEndian.PutUint32(h[22:26], x&0xffff-1|sum<<16)
+}
+
+// reframe changes the length of what stands before the network header of a plain packet;
+// there is room for an Ethernet header.
+func reframe(buf *packet.Buffer, to, from int) {
+	if to > from {
+		buf.Push(to - from)
+	} else {
+		buf.Pull(from - to)
 	}
 }
 

@@ -10,10 +10,12 @@ import (
 
 // box holds what goes out by one interface.
 type box struct {
-	n    int
-	buf  *[packet.BatchSize]*packet.Buffer
-	cut  bool // some packet is to be fragmented or segmented
-	work bool // some packet has an Offload
+	n     int
+	buf   *[packet.BatchSize]*packet.Buffer
+	bytes uint64 // of the plain packets
+	mixed bool   // some packet is not plain, or may not be unicast
+	cut   bool   // some packet is to be fragmented or segmented
+	work  bool   // some packet has an Offload
 }
 
 // outbox is a box per interface and the list of those in use.
@@ -36,7 +38,27 @@ func (o *outbox) release(i uint32) {
 	*b = box{}
 }
 
-// send puts buf, complete with its Ethernet header, into the box of interface tx.
+// put puts a plain packet, complete with its Ethernet header, into the box of a's
+// interface. size is that from the network header on.
+func (w *Worker) put(buf *packet.Buffer, a *Adjacency, size uint32) {
+	o := &w.outbox
+	if uint64(a.Interface) >= uint64(len(o.boxes)) {
+		w.drop(TxGone, buf.RxInterface)
+		return
+	}
+	b := &o.boxes[a.Interface]
+	if b.buf == nil {
+		o.open(a.Interface)
+	}
+	b.bytes += uint64(size) + uint64(a.HeaderLen)
+	b.mixed = b.mixed || a.Header[0]&1 != 0
+	b.buf[uint8(b.n)] = buf // BatchSize is the end of an uint8
+	if b.n++; b.n == len(b.buf) {
+		w.emptyBox(a.Interface)
+	}
+}
+
+// send puts any packet, complete with its Ethernet header, into the box of interface tx.
 func (w *Worker) send(buf *packet.Buffer, tx uint32) {
 	o := &w.outbox
 	if int(tx) >= len(o.boxes) {
@@ -45,13 +67,9 @@ func (w *Worker) send(buf *packet.Buffer, tx uint32) {
 	}
 	b := &o.boxes[tx]
 	if b.buf == nil {
-		if k := len(o.free); k > 0 {
-			b.buf, o.free = o.free[k-1], o.free[:k-1]
-		} else { // once per interface that is in use at the same time as all others
-			b.buf = new([packet.BatchSize]*packet.Buffer)
-		}
-		o.active = append(o.active, tx)
+		o.open(tx)
 	}
+	b.mixed = true
 	if buf.Offload != (packet.Offload{}) {
 		b.work = true
 	}
@@ -59,11 +77,27 @@ func (w *Worker) send(buf *packet.Buffer, tx uint32) {
 		b.cut = true
 	}
 	b.buf[b.n] = buf
-	b.n++
-	if b.n == len(b.buf) {
-		w.flushBox(tx)
-		b.n, b.cut, b.work = 0, false, false
+	if b.n++; b.n == len(b.buf) {
+		w.emptyBox(tx)
 	}
+}
+
+// open gives the box of interface tx room for packets.
+func (o *outbox) open(tx uint32) {
+	b := &o.boxes[tx]
+	if k := len(o.free); k > 0 {
+		b.buf, o.free = o.free[k-1], o.free[:k-1]
+	} else { // once per interface that is in use at the same time as all others
+		b.buf = new([packet.BatchSize]*packet.Buffer)
+	}
+	o.active = append(o.active, tx)
+}
+
+// emptyBox sends what the box holds before the batch is over.
+func (w *Worker) emptyBox(tx uint32) {
+	w.flushBox(tx)
+	b := &w.outbox.boxes[tx]
+	*b = box{buf: b.buf}
 }
 
 // flush empties all boxes.
@@ -91,8 +125,14 @@ func (w *Worker) flushBox(tx uint32) {
 		w.dropAll(bufs, TxInterfaceDown, tx)
 	case b.cut || b.work:
 		w.transmitCut(ifc, bufs)
-	default:
+	case b.mixed:
 		w.transmit(ifc, bufs)
+	default:
+		if n := w.give(ifc, bufs); n == len(bufs) {
+			w.countUnicast(ifc, n, b.bytes)
+		} else {
+			w.countTx(ifc, bufs[:n])
+		}
 	}
 }
 
@@ -101,8 +141,14 @@ func (w *Worker) dropAll(bufs []*packet.Buffer, r Reason, tx uint32) {
 	w.count.Drops[tx] += uint64(len(bufs))
 }
 
-// transmit gives bufs, which the port takes as they are, to the port.
+// transmit gives bufs, which the port takes as they are, to the port and counts them.
 func (w *Worker) transmit(ifc *Interface, bufs []*packet.Buffer) {
+	n := w.give(ifc, bufs)
+	w.countTx(ifc, bufs[:n])
+}
+
+// give gives bufs to the port and returns how many it took; it counts the others.
+func (w *Worker) give(ifc *Interface, bufs []*packet.Buffer) int {
 	q := 0
 	if ifc.TxQueues > 1 {
 		q = w.cfg.Index % ifc.TxQueues
@@ -113,9 +159,8 @@ func (w *Worker) transmit(ifc *Interface, bufs []*packet.Buffer) {
 	}
 	n, err := ifc.Port.Transmit(q, bufs)
 	n = max(0, min(n, len(bufs)))
-	w.countTx(ifc, bufs[:n])
 	if n == len(bufs) {
-		return
+		return n
 	}
 	w.count.TxError[ifc.Index] += uint64(len(bufs) - n)
 	why := TxFull
@@ -123,6 +168,15 @@ func (w *Worker) transmit(ifc *Interface, bufs []*packet.Buffer) {
 		why = TxGone
 	}
 	w.dropAll(bufs[n:], why, ifc.Index)
+	return n
+}
+
+// countUnicast counts n sent packets with the given sum of lengths.
+func (w *Worker) countUnicast(ifc *Interface, n int, bytes uint64) {
+	w.count.TX[ifc.Index].add(uint64(n), bytes)
+	if ifc.Link == port.Ethernet {
+		w.count.TxUnicast[ifc.Index].add(uint64(n), bytes)
+	}
 }
 
 func (w *Worker) countTx(ifc *Interface, bufs []*packet.Buffer) {
