@@ -177,7 +177,7 @@ func (a *active) makeRings(places []ringPlace) ([]*ring, error) {
 		}
 		r := &ring{event: fd, client: true, memory: memory}
 		r.place(memory[0], uint32(p.offset), p.log2)
-		r.own(memory[p.bufferRegion], p)
+		r.setBuffers(memory[p.bufferRegion], p)
 		r.format()
 		list = append(list, r)
 	}

@@ -120,26 +120,34 @@ func (r *ring) storeLow(i uint32, lo uint64) {
 
 // blank is the descriptor of a client's empty buffer.
 func (r *ring) blank(i uint32) descriptor {
-	return descriptor{
-		lo: uint64(r.region)<<16 | uint64(r.space)<<32,
-		hi: uint64(r.first + (i&r.mask)*r.stride),
-	}
+	return descriptor{lo: r.blankLow(), hi: uint64(r.first + (i&r.mask)*r.stride)}
 }
 
+func (r *ring) blankLow() uint64 { return uint64(r.region)<<16 | uint64(r.space)<<32 }
+
 // at returns the memory that descriptor d of slot i stands for, and false when it lies
-// outside. A client goes by its own layout and takes only the length from the descriptor.
+// outside.
 func (r *ring) at(i uint32, d descriptor) (unsafe.Pointer, bool) {
 	if r.client {
-		return unsafe.Add(r.buffers, uintptr(i&r.mask)*uintptr(r.stride)), d.length() <= r.space
+		return r.own(i), d.length() <= r.space
 	}
-	if int(d.region()) >= len(r.memory) {
+	return r.theirs(d)
+}
+
+// own is a client's buffer of slot i. A client goes by its own layout, and takes only the
+// length from a descriptor.
+func (r *ring) own(i uint32) unsafe.Pointer {
+	return unsafe.Add(r.buffers, uintptr(i&r.mask)*uintptr(r.stride))
+}
+
+// theirs is the memory that a client's descriptor points to.
+func (r *ring) theirs(d descriptor) (unsafe.Pointer, bool) {
+	region := int(d.region())
+	if region >= len(r.memory) {
 		return nil, false
 	}
-	m := &r.memory[d.region()]
-	if uint64(d.offset())+uint64(d.length()) > m.size {
-		return nil, false
-	}
-	return unsafe.Add(m.base, d.offset()), true
+	m := &r.memory[region]
+	return unsafe.Add(m.base, d.offset()), uint64(d.offset())+uint64(d.length()) <= m.size
 }
 
 // head and tail as the peer, or we, last published them.
@@ -224,8 +232,8 @@ func (r *ring) jumped() error {
 // bytesAt is a view of n bytes of shared memory.
 func bytesAt(p unsafe.Pointer, n uint32) []byte { return unsafe.Slice((*byte)(p), int(n)) }
 
-// own gives a client's ring its buffers.
-func (r *ring) own(m memory, p ringPlace) {
+// setBuffers gives a client's ring its buffers.
+func (r *ring) setBuffers(m memory, p ringPlace) {
 	r.buffers = unsafe.Add(m.base, p.bufferOffset)
 	r.region, r.first = uint16(p.bufferRegion), uint32(p.bufferOffset)
 	r.stride, r.space = uint32(p.stride), uint32(p.bufferSize)

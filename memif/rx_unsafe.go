@@ -10,9 +10,14 @@ func (q *RxQueue) take(r *ring, bufs [][]byte) (int, error) {
 	}
 	r.stuck = false
 	var t tally
-	n, i := 0, uint32(r.next)
+	i := uint32(r.next)
+	n, asked := 0, i
 	for end := i + waiting; n < len(bufs) && i != end; {
+		if asked-i <= ahead/2 && asked != end {
+			asked = r.askFrames(asked, end)
+		}
 		d := r.load(i)
+		size := d.length()
 		if d.more() {
 			slots, size, err := q.gather(r, i, end, bufs[n][:cap(bufs[n])], &t)
 			if err != nil || slots == 0 {
@@ -22,15 +27,22 @@ func (q *RxQueue) take(r *ring, bufs [][]byte) (int, error) {
 				r.stuck = i == uint32(r.next)
 				break
 			}
-			i += slots
+			if i += slots; asked-i > ahead {
+				asked = i
+			}
 			if size > 0 {
 				bufs[n] = bufs[n][:size]
 				n++
 			}
 			continue
 		}
-		size := d.length()
-		from, ok := r.at(i, d)
+		var from unsafe.Pointer
+		var ok bool
+		if r.client { // as at does, without a call
+			from, ok = r.own(i), size <= r.space
+		} else {
+			from, ok = r.theirs(d)
+		}
 		i++
 		if !ok || size == 0 {
 			t.invalid++

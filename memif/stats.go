@@ -16,13 +16,6 @@ type counters struct {
 	frames, bytes, invalid, tooLong, signals atomic.Uint64
 }
 
-// add is for the one writer: no locked addition, which would cost as much as a frame.
-func add(c *atomic.Uint64, n uint64) {
-	if n != 0 {
-		c.Store(c.Load() + n)
-	}
-}
-
 func (c *counters) read() QueueStats {
 	return QueueStats{
 		Frames: c.frames.Load(), Bytes: c.bytes.Load(), Invalid: c.invalid.Load(),

@@ -10,7 +10,11 @@ func (q *TxQueue) put(r *ring, frames [][]byte) (int, error) {
 	}
 	var t tally
 	n, i := 0, uint32(r.next)
+	asked := i
 	for end := i + room; n < len(frames); n++ {
+		if asked-i <= ahead/2 && asked != end {
+			asked = r.askEmpty(asked, min(end, i+uint32(len(frames)-n)))
+		}
 		size := uint32(len(frames[n]))
 		if size == 0 {
 			t.invalid++
@@ -23,12 +27,21 @@ func (q *TxQueue) put(r *ring, frames [][]byte) (int, error) {
 		if i == end {
 			break
 		}
-		d, to, space, err := r.empty(i)
-		if err != nil {
-			return n, err
+		var d descriptor
+		var to unsafe.Pointer
+		ok := true
+		if r.client { // as empty does, without a call
+			d.lo, to = r.blankLow(), r.own(i)
+		} else {
+			d = r.load(i)
+			to, ok = r.theirs(d)
+		}
+		space := d.length()
+		if !ok || space == 0 {
+			return n, offered(d)
 		}
 		if size <= space {
-			copy(unsafe.Slice((*byte)(to), int(size)), frames[n])
+			copyFrame(to, unsafe.Pointer(unsafe.SliceData(frames[n])), size)
 			r.storeLow(i, uint64(size)<<32|uint64(d.region())<<16)
 			i++
 		} else {
@@ -43,7 +56,9 @@ func (q *TxQueue) put(r *ring, frames [][]byte) (int, error) {
 				t.tooLong++
 				continue
 			}
-			i += slots
+			if i += slots; asked-i > ahead {
+				asked = i
+			}
 		}
 		t.frames++
 		t.bytes += uint64(size)
@@ -57,19 +72,32 @@ func (q *TxQueue) put(r *ring, frames [][]byte) (int, error) {
 	return n, nil
 }
 
+// copyFrame copies a frame. Many have the shortest Ethernet length: copying an array of that
+// length spares memmove its choice by size, and was a quarter faster between two cores.
+func copyFrame(to, from unsafe.Pointer, size uint32) {
+	if size == cacheLine {
+		*(*[cacheLine]byte)(to) = *(*[cacheLine]byte)(from)
+		return
+	}
+	copy(unsafe.Slice((*byte)(to), int(size)), unsafe.Slice((*byte)(from), int(size)))
+}
+
 // empty is the buffer of slot i: where it is and how much it holds. A client's are its own;
 // a server's are what the client offers, read once.
 func (r *ring) empty(i uint32) (d descriptor, to unsafe.Pointer, space uint32, err error) {
 	if r.client {
-		d = r.blank(i)
-		return d, unsafe.Add(r.buffers, uintptr(i&r.mask)*uintptr(r.stride)), r.space, nil
+		return r.blank(i), r.own(i), r.space, nil
 	}
 	d = r.load(i)
-	to, ok := r.at(i, d)
+	to, ok := r.theirs(d)
 	if !ok || d.length() == 0 {
-		return d, nil, 0, fail(Corrupt, "the peer offers a buffer of %d bytes at %d of region %d, which is not there", d.length(), d.offset(), d.region())
+		return d, nil, 0, offered(d)
 	}
 	return d, to, d.length(), nil
+}
+
+func offered(d descriptor) error {
+	return fail(Corrupt, "the peer offers a buffer of %d bytes at %d of region %d, which is not there", d.length(), d.offset(), d.region())
 }
 
 // scatter writes one frame over several slots and returns how many, 0 when they do not
