@@ -14,14 +14,15 @@ const maxBuckets = 256
 // Balance spreads flows over targets. It is immutable. The zero Balance has no target.
 type Balance struct {
 	buckets []uint32 // a power of two of them
+	first   uint32   // of buckets: without a way through memory when it is the only one
 }
 
 // NewBalance returns a Balance over paths, the buckets of one target side by side. With
 // several weights it takes the smallest power of two of buckets that keeps each share
 // within 2 % of the whole of what its weight asks for.
-func NewBalance(paths []Weighted) *Balance {
+func NewBalance(paths []Weighted) Balance {
 	if len(paths) == 0 {
-		return &Balance{}
+		return Balance{}
 	}
 	if len(paths) > maxBuckets {
 		paths = paths[:maxBuckets]
@@ -45,7 +46,7 @@ func NewBalance(paths []Weighted) *Balance {
 			b = append(b, p.Target)
 		}
 	}
-	return &Balance{buckets: b}
+	return Balance{buckets: b, first: b[0]}
 }
 
 // share gives n buckets to paths by largest remainder, at least one to each.
@@ -100,7 +101,7 @@ func (b *Balance) Targets() []uint32 { return b.buckets }
 // Pick returns the target for a flow. The Balance has at least one.
 func (b *Balance) Pick(hash uint32) uint32 {
 	if len(b.buckets) == 1 {
-		return b.buckets[0]
+		return b.first
 	}
 	return b.buckets[hash&uint32(len(b.buckets)-1)]
 }

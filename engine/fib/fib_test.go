@@ -87,6 +87,9 @@ func TestTrie4AgainstSlowRouter(t *testing.T) {
 						t.Fatalf("step %d: lookup %v = %d, want %d", step, a, got, w)
 					}
 				}
+				if step%50 == 0 {
+					checkMany(t, trie, r)
+				}
 				if step%500 == 0 {
 					other.Insert(r.Uint32(), 1+r.IntN(32), uint32(step+1))
 				}
@@ -101,6 +104,23 @@ func TestTrie4AgainstSlowRouter(t *testing.T) {
 				t.Errorf("%d blocks in use after the last prefix went", blocks.Used())
 			}
 		})
+	}
+}
+
+// checkMany compares LookupAll with one lookup after the other.
+func checkMany(t *testing.T, trie *fib.Trie4, r *rand.Rand) {
+	t.Helper()
+	addrs := make([]uint32, r.IntN(600))
+	leaves := make([]uint32, len(addrs))
+	for i := range addrs {
+		addrs[i] = u32(crowded4(r))
+	}
+	view := trie.Reader()
+	view.LookupAll(addrs, leaves)
+	for i, a := range addrs {
+		if want := trie.Lookup(a); leaves[i] != want {
+			t.Fatalf("LookupAll of %#x = %d, want %d", a, leaves[i], want)
+		}
 	}
 }
 
@@ -154,6 +174,17 @@ func TestReadersBesideWriter(t *testing.T) {
 				default:
 				}
 				view := trie.Reader()
+				var addrs, leaves [64]uint32
+				for i := range addrs {
+					addrs[i] = 10<<24 | 1<<8 | r.Uint32()&0xff
+				}
+				view.LookupAll(addrs[:], leaves[:])
+				for _, got := range leaves {
+					if got != 7 {
+						done <- fmt.Errorf("one of many IPv4 lookups = %d, want 7", got)
+						return
+					}
+				}
 				for range 64 {
 					if got := view.Lookup(10<<24 | 1<<8 | r.Uint32()&0xff); got != 7 {
 						done <- fmt.Errorf("IPv4 lookup = %d, want 7", got)
@@ -238,7 +269,7 @@ func TestBalanceShares(t *testing.T) {
 			}
 		})
 	}
-	if fib.NewBalance(nil).Len() != 0 {
+	if none := fib.NewBalance(nil); none.Len() != 0 {
 		t.Error("no paths give buckets")
 	}
 }
@@ -248,9 +279,11 @@ func TestLookupsDoNotAllocate(t *testing.T) {
 	trie.Insert(10<<24, 27, 1)
 	a := netip.MustParseAddr("fd00::1").As16()
 	h.Insert(a, 128, 1)
+	addrs, leaves := make([]uint32, 32), make([]uint32, 32)
 	if n := testing.AllocsPerRun(100, func() {
 		r := trie.Reader()
 		r.Lookup(10 << 24)
+		r.LookupAll(addrs, leaves)
 		h.Lookup(a[:])
 	}); n != 0 {
 		t.Errorf("%v allocations per lookup", n)
@@ -263,20 +296,27 @@ func BenchmarkTrie4(b *testing.B) {
 	for i := range 100000 {
 		trie.Insert(r.Uint32(), 16+r.IntN(9), uint32(i+1))
 	}
-	addrs := make([]uint32, 1<<16)
+	addrs := make([]uint32, 1<<18)
 	for i := range addrs {
 		addrs[i] = r.Uint32()
 	}
-	var sum uint32
-	for b.Loop() {
-		view := trie.Reader()
-		for _, a := range addrs[:256] {
-			sum += view.Lookup(a)
+	leaves := make([]uint32, 256)
+	b.Run("one by one", func(b *testing.B) {
+		for at := 0; b.Loop(); at = (at + 256) % len(addrs) {
+			view := trie.Reader()
+			for i, a := range addrs[at : at+256] {
+				leaves[i] = view.Lookup(a)
+			}
 		}
-		addrs = append(addrs[256:], addrs[:256]...)
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/256, "ns/lookup")
-	_ = sum
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/256, "ns/lookup")
+	})
+	b.Run("many", func(b *testing.B) {
+		for at := 0; b.Loop(); at = (at + 256) % len(addrs) {
+			view := trie.Reader()
+			view.LookupAll(addrs[at:at+256], leaves)
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/256, "ns/lookup")
+	})
 }
 
 func BenchmarkHash6(b *testing.B) {

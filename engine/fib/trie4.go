@@ -132,6 +132,74 @@ func (r *Reader) Lookup(addr uint32) uint32 {
 	return v
 }
 
+// LookupAll looks many addresses up: leaves[i] becomes Lookup(addrs[i]). leaves is as long
+// as addrs.
+//
+// It goes level by level over all of them, first loading, then sorting out who goes on: a
+// loop in which nothing waits for what was loaded keeps a core's misses overlapping.
+func (r *Reader) LookupAll(addrs, leaves []uint32) {
+	leaves = leaves[:len(addrs)]
+	for len(addrs) > chunk {
+		r.lookupChunk(addrs[:chunk], leaves[:chunk])
+		addrs, leaves = addrs[chunk:], leaves[chunk:]
+	}
+	r.lookupChunk(addrs, leaves)
+}
+
+// chunk is how many addresses go through a level at once; a number in it is an uint8.
+const chunk = 256
+
+func (r *Reader) lookupChunk(addrs, leaves []uint32) {
+	var deep [chunk]uint8 // those that go on to the next level
+	root := (*[rootSize]uint32)(r.root)
+	leaves = leaves[:len(addrs)]
+	for i, a := range addrs {
+		leaves[i] = atomic.LoadUint32(&root[a>>16])
+	}
+	n := 0
+	for i, v := range leaves {
+		deep[uint8(n)] = uint8(i)
+		n += int(v >> 31)
+		if v == Miss {
+			leaves[i] = r.def
+		}
+	}
+	for shift := 8; n > 0 && shift >= 0; shift -= 8 {
+		n = r.level(addrs, leaves, deep[:n], uint(shift))
+	}
+}
+
+// level takes the addresses numbered in deep through their blocks and returns how many,
+// then the first of deep, go on.
+func (r *Reader) level(addrs, leaves []uint32, deep []uint8, shift uint) int {
+	leaves = leaves[:len(addrs)]
+	slots := r.slots
+	for _, i := range deep {
+		if int(i) >= len(addrs) {
+			break // never: what is in deep numbers an address
+		}
+		k := leaves[i]<<8 | addrs[i]>>shift&0xff
+		if uint64(k) >= uint64(len(slots)) { // a block that came after the view
+			slots = *r.blocks.slots.Load()
+			r.slots = slots
+		}
+		leaves[i] = atomic.LoadUint32(&slots[k])
+	}
+	n := 0
+	for _, i := range deep {
+		if int(i) >= len(addrs) {
+			break
+		}
+		v := leaves[i]
+		deep[n] = i
+		n += int(v >> 31)
+		if v == Miss {
+			leaves[i] = r.def
+		}
+	}
+	return n
+}
+
 // at reads a slot of a block. A block beyond the view came after it: the view is renewed.
 func (r *Reader) at(v, i uint32) uint32 {
 	k := (v&^isBlock)*blockSize + i

@@ -66,6 +66,9 @@ type Buffer struct {
 	Meta [2]uint16
 }
 
+// Asks reports whether the sender left any work to be done.
+func (o *Offload) Asks() bool { return o.Flags&NeedsChecksum|o.GSO != 0 }
+
 // NewBuffer returns a Buffer over mem, for tests and for packets made off the hot path.
 // Headroom bytes of mem stay before the packet, or as many as there are.
 func NewBuffer(mem []byte) *Buffer {
@@ -111,28 +114,6 @@ func (b *Buffer) L3Bytes() []byte { return b.mem[b.start+uint32(b.L3) : b.end : 
 
 // L4Bytes is the packet from its transport header on. It is meaningless when L4 is 0.
 func (b *Buffer) L4Bytes() []byte { return b.mem[b.start+uint32(b.L4) : b.end : b.end] }
-
-// HeadLen is the length of a Head in bytes.
-const HeadLen = EthLen + IPv4Len + 8
-
-// Head is the front of most packets, at fixed places:
-//
-//	0          14                   34           42
-//	| Ethernet | IPv4, no options   | ports ...  |
-//
-// An array, so that reading it needs no check of bounds.
-type Head [HeadLen]byte
-
-// Head is the Head of a packet whose network header is l3 bytes after its start. Where
-// l3 is below EthLen the Ethernet header is in the room before the packet. It is nil
-// when there is no such room or the packet ends within the Head.
-func (b *Buffer) Head(l3 uint32) *Head {
-	at := uint(b.start) + uint(l3) - EthLen
-	if at+HeadLen > uint(b.end) || at > uint(b.end) {
-		return nil
-	}
-	return (*Head)(b.mem[at:])
-}
 
 // Len is the packet's length in bytes.
 func (b *Buffer) Len() int { return int(b.end) - int(b.start) }

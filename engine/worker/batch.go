@@ -15,6 +15,7 @@ type vector struct {
 	size [packet.BatchSize]uint32       // from the network header on, in bytes
 	key  [packet.BatchSize]flowKey
 	hash [packet.BatchSize]uint64
+	dst  [packet.BatchSize]uint32 // IPv4 only
 	adj  [packet.BatchSize]uint32
 	leaf [packet.BatchSize]uint32
 }
@@ -30,9 +31,11 @@ type batch struct {
 	l3         uint32     // where the network header of its plain packets is
 	rx         received
 
-	cur  *vector // at work
-	own  *vector // made by this worker (replies, ICMP errors), at work after cur
-	miss [packet.BatchSize]uint16
+	cur  *vector                 // at work
+	own  *vector                 // made by this worker (replies, ICMP errors), at work after cur
+	all  [packet.BatchSize]uint8 // 0, 1, 2, ...
+	miss [packet.BatchSize]uint8
+	look looking
 
 	// made holds the arena's buffers in use, given back when the batch is out.
 	made   [spare]*packet.Buffer
@@ -128,10 +131,6 @@ func (w *Worker) originate(buf *packet.Buffer, rx uint32) {
 		return
 	}
 	buf.RxInterface = rx
-	v.add(buf, nil, buf.Len()-int(buf.L3))
-}
-
-func (v *vector) add(buf *packet.Buffer, head *packet.Head, size int) {
-	v.buf[v.n], v.head[v.n], v.size[v.n] = buf, head, uint32(size)
+	v.buf[v.n], v.head[v.n], v.size[v.n] = buf, nil, uint32(buf.Len()-int(buf.L3))
 	v.n++
 }

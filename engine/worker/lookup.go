@@ -22,30 +22,33 @@ const noAdjacency = NoIndex
 func (w *Worker) resolve(v *vector) {
 	b := &w.batch
 	ifc := b.iface
+	if !ifc.remembers() {
+		all := b.all[:v.n]
+		w.match(v, all)
+		w.follow(v, all)
+		w.countRoutes(v)
+		return
+	}
 	misses := b.miss[:0]
-	if ifc.remembers() {
-		for i := range v.n {
-			v.hash[i] = v.key[i].hash()
+	for i := range v.n {
+		v.hash[i] = v.key[i].hash()
+	}
+	for i := range v.n {
+		if e := b.flows.find(&v.key[i], v.hash[i], b.generation); e != nil {
+			v.adj[i], v.leaf[i] = e.adj, e.leaf
+			continue
 		}
-		for i := range v.n {
-			if e := b.flows.find(&v.key[i], v.hash[i], b.generation); e != nil {
-				v.adj[i], v.leaf[i] = e.adj, e.leaf
-				continue
-			}
-			misses = append(misses, uint16(i))
-		}
+		misses = append(misses, uint8(i))
+	}
+	if len(misses) > 0 {
 		misses = w.checkSources(v, misses)
-		w.walk(v, misses)
+		w.match(v, misses)
+		w.follow(v, misses)
 		for _, i := range misses {
 			if v.adj[i] != noAdjacency {
 				b.flows.put(&v.key[i], v.hash[i], b.generation, v.adj[i], v.leaf[i])
 			}
 		}
-	} else {
-		for i := range v.n {
-			misses = append(misses, uint16(i))
-		}
-		w.walk(v, misses)
 	}
 	w.countRoutes(v)
 }
@@ -54,7 +57,7 @@ func (w *Worker) resolve(v *vector) {
 func (i *Interface) remembers() bool { return i.URPF4 != FilterOff || i.URPF6 != FilterOff }
 
 // checkSources returns those of which whose source may come in here, and drops the rest.
-func (w *Worker) checkSources(v *vector, which []uint16) []uint16 {
+func (w *Worker) checkSources(v *vector, which []uint8) []uint8 {
 	good := which[:0]
 	for _, i := range which {
 		if w.checkSource(v, int(i)) {
@@ -66,51 +69,79 @@ func (w *Worker) checkSources(v *vector, which []uint16) []uint16 {
 	return good
 }
 
-// walk looks up the packets that came in by the batch's interface, in short loops, so
-// that the memory accesses of many lookups overlap; what is not straight goes to lookup.
-func (w *Worker) walk(v *vector, which []uint16) {
+// looking is the scratch memory of match.
+type looking struct {
+	addr [packet.BatchSize]uint32
+	leaf [packet.BatchSize]uint32
+}
+
+// match finds the leaves of packets that came in by the batch's interface: many lookups
+// side by side, so that their accesses to memory overlap.
+func (w *Worker) match(v *vector, which []uint8) {
 	ifc := w.batch.iface
 	if ifc.Table4 != nil {
 		t := ifc.Table4.Trie.Reader()
-		for _, i := range which {
-			if k := &v.key[i]; k.f&keyV6 == 0 {
-				v.leaf[i] = t.Lookup(bigEndian(uint32(k.a >> 32)))
+		if len(which) == v.n {
+			t.LookupAll(v.dst[:v.n], v.leaf[:v.n])
+		} else {
+			l := &w.batch.look
+			for j, i := range which {
+				l.addr[uint8(j)] = v.dst[i]
+			}
+			t.LookupAll(l.addr[:len(which)], l.leaf[:len(which)])
+			for j, i := range which {
+				v.leaf[i] = l.leaf[uint8(j)]
 			}
 		}
 	}
-	if ifc.Table6 != nil {
-		t := ifc.Table6.Hash
-		for _, i := range which {
-			k := &v.key[i]
-			switch {
-			case k.f&keyV6 == 0:
-			case byte(k.c) == 0xff:
-				v.leaf[i] = fib.Miss // a group: not by the table
-			default:
-				v.leaf[i] = t.LookupWords(bits.ReverseBytes64(k.c), bits.ReverseBytes64(k.d))
-			}
+	if w.batch.rx.ip6 > 0 {
+		w.match6(v, which)
+	}
+}
+
+// follow goes from leaves to adjacencies, in short loops again; what is not straight goes
+// to lookup.
+func (w *Worker) follow(v *vector, which []uint8) {
+	leaves := w.state.leaves
+	for _, i := range which {
+		leaf := v.leaf[i]
+		if uint64(leaf) >= uint64(len(leaves)) {
+			leaf = fib.Miss
 		}
+		v.adj[i] = atomic.LoadUint32(&leaves[leaf])
 	}
-	leaves, routes, adjs := w.state.leaves, w.state.routes.View(), w.state.adjs.View()
+	routes, adjs := w.state.routes.View(), w.state.adjs.View()
 	for _, i := range which {
-		n := atomic.LoadUint32(&leaves[min(v.leaf[i], uint32(len(leaves)-1))])
-		v.adj[i] = n
-	}
-	for _, i := range which {
-		n := v.adj[i]
-		v.adj[i] = noAdjacency
-		if uint64(n) < uint64(len(routes)) {
+		if n := v.adj[i]; uint64(n) < uint64(len(routes)) {
 			if r := routes[n].Load(); r != nil && r.Balance.Len() == 1 {
 				adj := r.Balance.Pick(0)
+				v.adj[i] = adj
 				if uint64(adj) < uint64(len(adjs)) {
 					if a := adjs[adj].Load(); a != nil && a.Kind == KindRewrite {
-						v.adj[i] = adj
 						continue
 					}
 				}
 			}
 		}
 		w.lookup(v, int(i))
+	}
+}
+
+// match6 is match for the IPv6 packets of which.
+func (w *Worker) match6(v *vector, which []uint8) {
+	if w.batch.iface.Table6 == nil {
+		return
+	}
+	t := w.batch.iface.Table6.Hash
+	for _, i := range which {
+		k := &v.key[i]
+		switch {
+		case k.f&keyV6 == 0:
+		case byte(k.c) == 0xff:
+			v.leaf[i] = fib.Miss // a group: not by the table
+		default:
+			v.leaf[i] = t.LookupWords(bits.ReverseBytes64(k.c), bits.ReverseBytes64(k.d))
+		}
 	}
 }
 

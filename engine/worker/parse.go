@@ -26,72 +26,86 @@ func (w *Worker) parse(bufs []*packet.Buffer) {
 	b := &w.batch
 	ifc, v := b.iface, b.cur
 	b.rx = received{}
-	l3, front, any := ifc.front()
+	front := ifc.front()
+	l3 := front.l3
 	b.l3 = l3
-	rx := ifc.Index
-	var n, bytes uint64
+	n, odd, bytes := 0, 0, uint64(0)
 	for _, buf := range bufs {
-		buf.RxInterface = rx
+		buf.RxInterface = ifc.Index
 		h := buf.Head(l3)
-		if h == nil || !any || buf.Offload != (packet.Offload{}) {
-			w.parseOne(buf)
+		if h == nil || buf.Offload.Asks() {
+			odd++
+			n += w.parseOne(buf, n)
 			continue
 		}
-		// version to fragment offset, TTL to checksum, both addresses
+		// Version to fragment offset, TTL to checksum, both addresses.
 		x, y, z := le64(h, 14), le32(h, 22), le64(h, 26)
-		size := uint64(bits.ReverseBytes16(uint16(x >> 16)))
-		length := uint64(buf.Len())
-		if x&0xff3f0000000000ff != 0x45 || !sums(x, uint64(y), z) || y&0xff < 2 ||
-			size < packet.HeadLen-packet.EthLen || size+uint64(l3) > length ||
-			(le64(h, 0)^front.mac)&front.macMask != 0 || (le32(h, 12)^front.typ)&front.typMask != 0 {
-			w.parseOne(buf)
+		size, length := uint32(bits.ReverseBytes16(uint16(x>>16))), uint32(buf.Len())
+		if x>>48&0xff3f|(le64(h, 0)^front.mac)&front.macMask|uint64(le32(h, 12)^front.typ)&front.typMask != 0 ||
+			size-(packet.HeadLen-packet.EthLen) > length-l3-(packet.HeadLen-packet.EthLen) || // below, or beyond the end
+			uint8(y) < 2 || !sums(x, y, z) {
+			odd++
+			n += w.parseOne(buf, n)
 			continue
 		}
-		n++
-		bytes += length
+		bytes += uint64(length)
 		buf.L3, buf.L4 = uint16(l3), uint16(l3)+packet.IPv4Len
-		buf.SetLen(int(size + uint64(l3)))
-		k := &v.key[v.n]
-		k.a, k.f = z, y>>8&0xff
-		k.e = uint64(rx)<<32 | uint64(ports(uint8(k.f), h[34:]))
-		v.add(buf, h, int(size))
+		buf.Trim(int(l3 + size))
+		proto, up := uint8(y>>8), bits.ReverseBytes32(le32(h, 34))
+		if proto != packet.ProtoUDP && proto != packet.ProtoTCP {
+			up = ports(proto, h[34:])
+		}
+		i := uint8(n) // a vector is as long as an uint8 counts
+		k := &v.key[i]
+		k.a, k.e, k.f = z, uint64(ifc.Index)<<32|uint64(up), uint32(proto)
+		v.buf[i], v.head[i], v.size[i], v.dst[i] = buf, h, size, bits.ReverseBytes32(uint32(z>>32))
+		n++
 	}
-	b.rx.ip4 += n
+	v.n = n
+	plain := uint64(len(bufs) - odd)
+	b.rx.ip4 += plain
 	b.rx.bytes += bytes
-	b.rx.unicast.add(n, bytes)
+	b.rx.unicast.add(plain, bytes)
 	w.countRx(ifc, len(bufs))
 }
 
-// front is what the first bytes of a plain packet on an interface are, as little-endian
-// words; the masks are zero where everything is right.
+// front is where the network header of a plain packet on an interface is, and what its
+// first bytes are, as little-endian words under a mask.
 type front struct {
+	l3           uint32
 	mac, macMask uint64 // at 0
-	typ, typMask uint32 // at 12
+	typ          uint32 // at 12: ethertype and IP version
+	typMask      uint64
 }
 
-// front is also where the network header is, and whether there are plain packets at all.
-func (i *Interface) front() (l3 uint32, f front, any bool) {
-	any = i.Up && i.IP4
-	if i.Link != port.Ethernet {
-		return 0, front{}, any
+func (i *Interface) front() front {
+	f := front{typ: 0x450000, typMask: 0xff0000}
+	if i.Link == port.Ethernet {
+		m := i.MAC
+		f.l3 = packet.EthLen
+		f.mac = uint64(m[0]) | uint64(m[1])<<8 | uint64(m[2])<<16 | uint64(m[3])<<24 | uint64(m[4])<<32 | uint64(m[5])<<40
+		f.macMask = 1<<48 - 1
+		f.typ |= uint32(bits.ReverseBytes16(packet.EtherTypeIPv4))
+		f.typMask |= 0xffff
 	}
-	m := i.MAC
-	return packet.EthLen, front{
-		mac:     uint64(m[0]) | uint64(m[1])<<8 | uint64(m[2])<<16 | uint64(m[3])<<24 | uint64(m[4])<<32 | uint64(m[5])<<40,
-		macMask: 0xffffffffffff,
-		typ:     uint32(bits.ReverseBytes16(packet.EtherTypeIPv4)),
-		typMask: 0xffff,
-	}, any
+	if !i.Up || !i.IP4 {
+		f.l3 = 1 << 31 // beyond every packet: none is plain
+	}
+	return f
 }
 
 func le64(h *packet.Head, at int) uint64 { return binary.LittleEndian.Uint64(h[at : at+8]) }
 func le32(h *packet.Head, at int) uint32 { return binary.LittleEndian.Uint32(h[at : at+4]) }
 
-// sums reports whether the one's complement sum of the words is all ones.
-func sums(x, y, z uint64) bool {
-	s := x&0xffffffff + x>>32 + y + z&0xffffffff + z>>32
-	s = s&0xffff + s>>16&0xffff + s>>32
-	return s&0xffff+s>>16 == 0xffff
+// sums reports whether the one's complement sum of the 16-bit words in x, y and z is all
+// ones. A word added to itself turned by half leaves the halves' sum, carry included, in
+// its upper half.
+func sums(x uint64, y uint32, z uint64) bool {
+	s, carry := bits.Add64(x, z, 0)
+	s, carry = bits.Add64(s, uint64(y), carry)
+	s += carry
+	t := uint32((s + bits.RotateLeft64(s, 32)) >> 32)
+	return (t+bits.RotateLeft32(t, 16))>>16 == 0xffff
 }
 
 func (w *Worker) countRx(ifc *Interface, n int) {
@@ -104,8 +118,9 @@ func (w *Worker) countRx(ifc *Interface, n int) {
 	c.IP6[i] += r.ip6
 }
 
-// parseOne deals with a packet that is not plain.
-func (w *Worker) parseOne(buf *packet.Buffer) {
+// parseOne deals with a packet that is not plain and returns how many, 0 or 1, it put
+// into the current vector as number i.
+func (w *Worker) parseOne(buf *packet.Buffer, i int) int {
 	ifc, r := w.batch.iface, &w.batch.rx
 	rx := ifc.Index
 	p := buf.Bytes()
@@ -115,14 +130,14 @@ func (w *Worker) parseOne(buf *packet.Buffer) {
 	if ifc.Link == port.Ethernet {
 		if len(p) < packet.EthLen {
 			w.drop(EthernetTruncated, rx)
-			return
+			return 0
 		}
 		switch {
 		case p[0]&1 == 0:
 			r.unicast.add(1, n)
 			if packet.MAC(p[:6]) != ifc.MAC {
 				w.drop(EthernetMAC, rx)
-				return
+				return 0
 			}
 		case binary.BigEndian.Uint32(p) == 0xffffffff && p[4] == 0xff && p[5] == 0xff:
 			r.broadcast.add(1, n)
@@ -137,15 +152,15 @@ func (w *Worker) parseOne(buf *packet.Buffer) {
 	}
 	if !ifc.Up {
 		w.drop(InterfaceDown, rx)
-		return
+		return 0
 	}
 	switch typ {
 	case packet.EtherTypeIPv4:
 		r.ip4++
-		w.parse4(buf)
+		return w.parse4(buf, i)
 	case packet.EtherTypeIPv6:
 		r.ip6++
-		w.parse6(buf)
+		return w.parse6(buf, i)
 	case packet.EtherTypeARP:
 		w.arp(buf)
 	case packet.EtherTypeVLAN, packet.EtherTypeQinQ:
@@ -153,6 +168,7 @@ func (w *Worker) parseOne(buf *packet.Buffer) {
 	default:
 		w.drop(EthernetType, rx)
 	}
+	return 0
 }
 
 func etherTypeOf(first byte) uint16 {
@@ -165,34 +181,34 @@ func etherTypeOf(first byte) uint16 {
 	return 0
 }
 
-func (w *Worker) parse4(buf *packet.Buffer) {
+func (w *Worker) parse4(buf *packet.Buffer, i int) int {
 	ifc := w.batch.iface
 	l3 := buf.L3Bytes()
 	ip, r := packet.ParseIPv4(l3)
 	switch {
 	case r != packet.OK:
 		w.drop(reason4(r, l3), ifc.Index)
-		return
+		return 0
 	case !ifc.IP4:
 		w.drop(IP4NotEnabled, ifc.Index)
-		return
+		return 0
 	}
 	buf.SetLen(int(buf.L3) + len(ip))
 	if buf.Offload != (packet.Offload{}) && packet.CheckOffload(buf) != packet.OK {
 		w.drop(BadOffload, ifc.Index)
-		return
+		return 0
 	}
 	if ip.TTL() == 0 {
 		w.timeExceeded4(buf)
-		return
+		return 0
 	}
 	if ip.HeaderLen() != packet.IPv4Len {
 		w.drop(IP4Options, ifc.Index) // as VPP does with all but router alert
-		return
+		return 0
 	}
 	v := w.batch.cur
-	k := &v.key[v.n]
-	k.a = binary.LittleEndian.Uint64(ip[12:])
+	k := &v.key[i]
+	k.a, v.dst[i] = binary.LittleEndian.Uint64(ip[12:]), ip.DstUint32()
 	u := ip.Upper()
 	k.f = uint32(u.Proto)
 	k.e = uint64(ifc.Index) << 32
@@ -205,37 +221,38 @@ func (w *Worker) parse4(buf *packet.Buffer) {
 			k.e |= uint64(ports(u.Proto, ip[u.Offset:]))
 		}
 	}
-	v.add(buf, nil, len(ip))
+	v.buf[i], v.head[i], v.size[i] = buf, nil, uint32(len(ip))
+	return 1
 }
 
-func (w *Worker) parse6(buf *packet.Buffer) {
+func (w *Worker) parse6(buf *packet.Buffer, i int) int {
 	ifc := w.batch.iface
 	l3 := buf.L3Bytes()
 	ip, r := packet.ParseIPv6(l3)
 	switch {
 	case r != packet.OK:
 		w.drop(reason6(r, l3), ifc.Index)
-		return
+		return 0
 	case !ifc.IP6:
 		w.drop(IP6NotEnabled, ifc.Index)
-		return
+		return 0
 	}
 	buf.SetLen(int(buf.L3) + len(ip))
 	if buf.Offload != (packet.Offload{}) && packet.CheckOffload(buf) != packet.OK {
 		w.drop(BadOffload, ifc.Index)
-		return
+		return 0
 	}
 	if ip.HopLimit() == 0 {
 		w.timeExceeded6(buf)
-		return
+		return 0
 	}
 	u, r := ip.Upper()
 	if r != packet.OK {
 		w.drop(IP6Extension, ifc.Index)
-		return
+		return 0
 	}
 	v := w.batch.cur
-	k := &v.key[v.n]
+	k := &v.key[i]
 	k.a, k.b = binary.LittleEndian.Uint64(ip[8:]), binary.LittleEndian.Uint64(ip[16:])
 	k.c, k.d = binary.LittleEndian.Uint64(ip[24:]), binary.LittleEndian.Uint64(ip[32:])
 	k.f = uint32(u.Proto) | keyV6
@@ -249,7 +266,8 @@ func (w *Worker) parse6(buf *packet.Buffer) {
 			k.e |= uint64(ports(u.Proto, ip[u.Offset:]))
 		}
 	}
-	v.add(buf, nil, len(ip))
+	v.buf[i], v.head[i], v.size[i] = buf, nil, uint32(len(ip))
+	return 1
 }
 
 // ports are the four bytes that tell flows between two hosts apart: both ports, or the

@@ -114,6 +114,9 @@ func New(cfg Config) (*Worker, error) {
 	w := &Worker{cfg: cfg, state: cfg.State, count: cfg.Counters, poller: p, arena: arena}
 	arena.TakeBatch(w.rx[:])
 	w.batch.flows, w.batch.cur, w.batch.own = newFlowCache(), new(vector), new(vector)
+	for i := range w.batch.all {
+		w.batch.all[i] = uint8(i)
+	}
 	w.outbox.boxes = make([]box, cfg.Capacity)
 	return w, nil
 }

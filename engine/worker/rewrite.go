@@ -11,37 +11,49 @@ import (
 // that cannot simply be sent leave the straight path here.
 
 func (w *Worker) rewrite(v *vector) {
-	adjs := w.state.adjs.View()
+	adjs, boxes := w.state.adjs.View(), w.outbox.boxes
 	l3 := w.batch.l3
 	heads, sizes, bufs := v.head[:v.n], v.size[:v.n], v.buf[:v.n]
 	for i, index := range v.adj[:v.n] {
-		if index == noAdjacency {
+		if uint64(index) >= uint64(len(adjs)) {
+			w.rewriteOne(bufs[i], index)
 			continue
 		}
-		var a *Adjacency
-		if uint64(index) < uint64(len(adjs)) {
-			a = adjs[index].Load()
-		} else { // younger than the view
-			a = w.state.adjs.Load(index)
-		}
-		h, size, buf := heads[i], sizes[i], bufs[i]
-		if a == nil || a.Kind != KindRewrite {
-			w.divert(buf, a)
-			continue
-		}
-		if h == nil || int(size) > a.MTU {
-			w.forward(buf, a)
+		a, h, size := adjs[index].Load(), heads[i], sizes[i]
+		if a == nil || h == nil || a.Kind != KindRewrite || int(size) > a.MTU || a.Header[0]&1 != 0 || uint64(a.Interface) >= uint64(len(boxes)) {
+			w.rewriteOne(bufs[i], index)
 			continue
 		}
 		age(h)
 		if uint32(a.HeaderLen) != l3 {
-			reframe(buf, int(a.HeaderLen), int(l3))
+			reframe(bufs[i], int(a.HeaderLen), int(l3))
 		}
 		if a.HeaderLen != 0 {
 			*(*[packet.EthLen]byte)(h[:]) = a.Header
 		}
-		w.put(buf, a, size)
+		b := &boxes[a.Interface]
+		if b.buf == nil {
+			w.outbox.open(a.Interface)
+		}
+		b.bytes += uint64(size) + uint64(a.HeaderLen)
+		b.buf[uint8(b.n)] = bufs[i] // a box is as long as an uint8 counts
+		if b.n++; b.n == len(b.buf) {
+			w.emptyBox(a.Interface)
+		}
 	}
+}
+
+// rewriteOne deals with a packet that is not plain, or not simply sent.
+func (w *Worker) rewriteOne(buf *packet.Buffer, index uint32) {
+	if index == noAdjacency {
+		return
+	}
+	a := w.state.adjs.Load(index)
+	if a != nil && a.Kind == KindRewrite {
+		w.forward(buf, a)
+		return
+	}
+	w.divert(buf, a)
 }
 
 // age takes one from the TTL, which is above 1. The checksum rises by as much as the word

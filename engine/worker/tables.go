@@ -93,9 +93,9 @@ func (s *Slots[T]) Store(i uint32, x *T) {
 
 // Route is the forwarding of one set of paths, shared by all prefixes that have it.
 type Route struct {
-	Balance *fib.Balance // of adjacencies; never empty
-	RPF     []uint32     // interfaces that the sources of this prefix may come in by
-	Local   bool         // one of our own addresses
+	Balance fib.Balance // of adjacencies; never empty
+	RPF     []uint32    // interfaces that the sources of this prefix may come in by
+	Local   bool        // one of our own addresses
 	// HashFields says which fields spread flows (VPP's flow_hash_config); 0 means all.
 	HashFields uint32
 }

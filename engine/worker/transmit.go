@@ -12,8 +12,8 @@ import (
 type box struct {
 	n     int
 	buf   *[packet.BatchSize]*packet.Buffer
-	bytes uint64 // of the plain packets
-	mixed bool   // some packet is not plain, or may not be unicast
+	bytes uint64 // of the packets that came straight from rewrite
+	mixed bool   // some packet came by send: any length, any kind of address
 	cut   bool   // some packet is to be fragmented or segmented
 	work  bool   // some packet has an Offload
 }
@@ -38,27 +38,7 @@ func (o *outbox) release(i uint32) {
 	*b = box{}
 }
 
-// put puts a plain packet, complete with its Ethernet header, into the box of a's
-// interface. size is that from the network header on.
-func (w *Worker) put(buf *packet.Buffer, a *Adjacency, size uint32) {
-	o := &w.outbox
-	if uint64(a.Interface) >= uint64(len(o.boxes)) {
-		w.drop(TxGone, buf.RxInterface)
-		return
-	}
-	b := &o.boxes[a.Interface]
-	if b.buf == nil {
-		o.open(a.Interface)
-	}
-	b.bytes += uint64(size) + uint64(a.HeaderLen)
-	b.mixed = b.mixed || a.Header[0]&1 != 0
-	b.buf[uint8(b.n)] = buf // BatchSize is the end of an uint8
-	if b.n++; b.n == len(b.buf) {
-		w.emptyBox(a.Interface)
-	}
-}
-
-// send puts any packet, complete with its Ethernet header, into the box of interface tx.
+// send puts buf, complete with its Ethernet header, into the box of interface tx.
 func (w *Worker) send(buf *packet.Buffer, tx uint32) {
 	o := &w.outbox
 	if int(tx) >= len(o.boxes) {
