@@ -89,7 +89,7 @@ func (r *round) run(ctx context.Context) (time.Duration, error) {
 		r.agent.publish(outcome{down: err})
 		return longestRetry, nil
 	}
-	unsettled := r.settle(result.State)
+	unsettled := r.settle(ctx, result.State)
 	o := r.apply(ctx, facts, result)
 	o.stuck = errors.Join(o.stuck, unsettled)
 	if err := lost(o); err != nil {
@@ -193,11 +193,11 @@ func (r *round) pause() time.Duration {
 
 // settle deals, once per connection and before anything is made, with what earlier ones
 // left in the kernel.
-func (r *round) settle(want dataplane.State) error {
+func (r *round) settle(ctx context.Context, want dataplane.State) error {
 	if r.settled {
 		return nil
 	}
-	if err := r.agent.remains.settle(r.program, want); err != nil {
+	if err := r.agent.remains.settle(ctx, r.program, want); err != nil {
 		return fmt.Errorf("clear up after the last connection: %w", err)
 	}
 	r.settled = true
@@ -220,8 +220,8 @@ func (m *remains) keep(have dataplane.State) {
 
 // settle removes the kernel's ends of what is no longer wanted; the others will be taken
 // over by the interfaces made anew.
-func (m *remains) settle(p *program.Program, want dataplane.State) error {
-	errs := []error{p.Sweep(want)}
+func (m *remains) settle(ctx context.Context, p *program.Program, want dataplane.State) error {
+	errs := []error{p.Sweep(ctx, want)}
 	for name, i := range *m {
 		if _, wanted := want.Object(i.Key()); !wanted {
 			if err := p.Forget(i); err != nil {

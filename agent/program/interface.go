@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"go.fd.io/govpp/api"
 	interfaces "go.fd.io/govpp/binapi/interface"
@@ -19,25 +18,11 @@ import (
 // observeInterfaces finds interfaces by our mark in their tag, and what made them by the
 // dumps of each driver.
 func (p *Program) observeInterfaces(ctx context.Context, s *dataplane.State) error {
-	p.ports = map[string]port{}
-	details := map[string]*interfaces.SwInterfaceDetails{}
-	all := &interfaces.SwInterfaceDump{SwIfIndex: interface_types.InterfaceIndex(none)}
-	for d, err := range vpp.Dump[interfaces.SwInterfaceDetails](ctx, p.conn, all) {
-		if err != nil {
-			return err
-		}
-		name, ours := strings.CutPrefix(d.Tag, mark)
-		if !ours {
-			continue
-		}
-		if _, twice := p.ports[name]; twice {
-			name = fmt.Sprintf("twice:%d", d.SwIfIndex) // in no wish, so it is deleted
-		}
-		details[name] = d
-		p.ports[name] = port{index: uint32(d.SwIfIndex)}
-	}
-	devices, err := p.observeDevices(ctx, details)
+	seen, err := p.observeTags(ctx)
 	if err != nil {
+		return err
+	}
+	if err := p.observeDevices(ctx, seen); err != nil {
 		return err
 	}
 	rpf, err := p.observeRPF(ctx)
@@ -48,8 +33,8 @@ func (p *Program) observeInterfaces(ctx context.Context, s *dataplane.State) err
 	if err != nil {
 		return err
 	}
-	for name, d := range details {
-		i := dataplane.Interface{Name: name, Device: devices[name], RPF: rpf[p.ports[name].index], Table: tables[name]}
+	for name, d := range seen.details {
+		i := dataplane.Interface{Name: name, Device: seen.devices[name], RPF: rpf[p.ports[name].index], Table: tables[name]}
 		if len(d.Mtu) > 0 {
 			i.MTU = d.Mtu[0]
 		}
@@ -68,23 +53,59 @@ func (p *Program) observeInterfaces(ctx context.Context, s *dataplane.State) err
 	return nil
 }
 
-// observeDevices fills in drivers and kernel ends, and returns the devices by name.
-func (p *Program) observeDevices(ctx context.Context, details map[string]*interfaces.SwInterfaceDetails) (map[string]dataplane.Device, error) {
-	names := map[uint32]string{}
-	devices := map[string]dataplane.Device{}
-	for name, d := range details {
-		names[uint32(d.SwIfIndex)] = name
+// observed gathers what the machine's dumps say of our interfaces.
+type observed struct {
+	all      map[uint32]*interfaces.SwInterfaceDetails // everybody's
+	names    map[uint32]string                         // of ours, by index
+	details  map[string]*interfaces.SwInterfaceDetails
+	settings map[string]string // what stands in the tag behind the name
+	devices  map[string]dataplane.Device
+}
+
+func (p *Program) observeTags(ctx context.Context) (*observed, error) {
+	p.ports = map[string]port{}
+	seen := &observed{
+		all: map[uint32]*interfaces.SwInterfaceDetails{}, names: map[uint32]string{},
+		details:  map[string]*interfaces.SwInterfaceDetails{},
+		settings: map[string]string{}, devices: map[string]dataplane.Device{},
+	}
+	all := &interfaces.SwInterfaceDump{SwIfIndex: interface_types.InterfaceIndex(none)}
+	for d, err := range vpp.Dump[interfaces.SwInterfaceDetails](ctx, p.conn, all) {
+		if err != nil {
+			return nil, err
+		}
+		index := uint32(d.SwIfIndex)
+		seen.all[index] = d
+		name, settings, ours := parseTag(d.Tag)
+		if !ours {
+			continue
+		}
+		if _, twice := p.ports[name]; twice {
+			name = fmt.Sprintf("twice:%d", index) // in no wish, so it is deleted
+		}
+		seen.names[index], seen.details[name], seen.settings[name] = name, d, settings
+		p.ports[name] = port{index: index}
+	}
+	return seen, nil
+}
+
+// observeDevices fills in drivers, kernel ends and devices.
+func (p *Program) observeDevices(ctx context.Context, seen *observed) error {
+	for name, d := range seen.details {
 		if d.InterfaceDevType == "Loopback" {
 			port := p.ports[name]
 			port.driver = driverLoopback
 			p.ports[name] = port
-			devices[name] = dataplane.Loopback{}
+			seen.devices[name] = dataplane.Loopback{}
 		}
 	}
-	if err := p.observeTaps(ctx, names, devices); err != nil {
-		return nil, err
+	if err := p.observeTaps(ctx, seen.names, seen.devices); err != nil {
+		return err
 	}
-	return devices, p.observeVeths(ctx, names, details, devices)
+	if err := p.observeVeths(ctx, seen.names, seen.details, seen.devices); err != nil {
+		return err
+	}
+	return p.observeMemifs(ctx, seen)
 }
 
 // observeRPF returns the weaker of both families' input checks, so that one that lacks
@@ -147,16 +168,19 @@ func (p *Program) observeBinding(ctx context.Context) (map[string]uint32, error)
 // be finished is taken down again.
 func (p *Program) createInterfaces(ctx context.Context, steps []dataplane.Step) []error {
 	b := newBatch(len(steps))
+	sockets := p.addSockets(ctx, steps, b.errs)
 	for i, step := range steps {
-		e, err := p.createExchange(step.Object.(dataplane.Interface))
-		b.add(i, e, err)
+		if b.errs[i] == nil {
+			e, err := p.createExchange(step.Object.(dataplane.Interface), sockets[i])
+			b.add(i, e, err)
+		}
 	}
 	b.run(ctx, p.conn)
 	made := make([]bool, len(steps))
 	for n, e := range b.exchanges {
 		i := b.owners[n]
 		o := steps[i].Object.(dataplane.Interface)
-		if port, ok := created(o, e); ok {
+		if port, ok := created(o, e, sockets[i]); ok {
 			p.ports[o.Name], made[i], b.errs[i] = port, true, nil
 		}
 	}
@@ -170,7 +194,7 @@ func (p *Program) createInterfaces(ctx context.Context, steps []dataplane.Step) 
 	for i, step := range steps {
 		o := step.Object.(dataplane.Interface)
 		if !made[i] {
-			b.fail(i, p.abandon(o))
+			b.errs[i] = errors.Join(b.errs[i], p.abandon(ctx, o, sockets[i]))
 			continue
 		}
 		if err := errors.Join(settings.errs[i], p.finishHost(o, settings.errs[i])); err != nil {
@@ -189,12 +213,15 @@ func (p *Program) finishHost(o dataplane.Interface, before error) error {
 }
 
 // createExchange is the message that makes the device. It may prepare the kernel first.
-func (p *Program) createExchange(o dataplane.Interface) (vpp.Exchange, error) {
+// socket is a memif's.
+func (p *Program) createExchange(o dataplane.Interface, socket uint32) (vpp.Exchange, error) {
 	switch d := o.Device.(type) {
 	case dataplane.Tun:
 		return tapExchange(o, d), nil
 	case dataplane.Veth:
 		return p.vethExchange(o, d)
+	case dataplane.Memif:
+		return memifExchange(d, socket), nil
 	case dataplane.Loopback:
 		return vpp.Exchange{Request: &interfaces.CreateLoopback{}, Reply: &interfaces.CreateLoopbackReply{}}, nil
 	}
@@ -202,23 +229,31 @@ func (p *Program) createExchange(o dataplane.Interface) (vpp.Exchange, error) {
 }
 
 // created reads the answer to createExchange.
-func created(o dataplane.Interface, e vpp.Exchange) (port, bool) {
-	switch r := e.Reply.(type) {
-	case *interfaces.CreateLoopbackReply:
-		return port{index: uint32(r.SwIfIndex), driver: driverLoopback}, e.Err == nil
-	default:
-		if d, ok := o.Device.(dataplane.Tun); ok {
-			return createdTap(d, e)
-		}
-		d, _ := o.Device.(dataplane.Veth)
+func created(o dataplane.Interface, e vpp.Exchange, socket uint32) (port, bool) {
+	switch d := o.Device.(type) {
+	case dataplane.Tun:
+		return createdTap(d, e)
+	case dataplane.Veth:
 		return createdVeth(d, e)
+	case dataplane.Memif:
+		return createdMemif(socket, e)
+	case dataplane.Loopback:
+		r, ok := e.Reply.(*interfaces.CreateLoopbackReply)
+		if ok && e.Err == nil {
+			return port{index: uint32(r.SwIfIndex), driver: driverLoopback}, true
+		}
 	}
+	return port{}, false
 }
 
-// abandon removes what was prepared in the kernel for a device that did not come to be.
-func (p *Program) abandon(o dataplane.Interface) error {
+// abandon removes what was prepared for a device that did not come to be: in the kernel,
+// or a memif's socket, on which VPP would never listen again.
+func (p *Program) abandon(ctx context.Context, o dataplane.Interface, socket uint32) error {
 	if d, ok := o.Device.(dataplane.Veth); ok {
 		return removeVeth(d.Outer)
+	}
+	if socket != 0 {
+		return p.removeSockets(ctx, socket)
 	}
 	return nil
 }
@@ -233,7 +268,7 @@ func (p *Program) settings(b *batch, i int, o, was dataplane.Interface) {
 	fresh := was.RPF == none8
 	if _, isTun := o.Device.(dataplane.Tun); fresh && !isTun { // a tun brings its tag along
 		b.add(i, vpp.Exchange{
-			Request: &interfaces.SwInterfaceTagAddDel{IsAdd: true, SwIfIndex: index, Tag: mark + o.Name},
+			Request: &interfaces.SwInterfaceTagAddDel{IsAdd: true, SwIfIndex: index, Tag: tag(o)},
 			Reply:   &interfaces.SwInterfaceTagAddDelReply{},
 		}, nil)
 	}
@@ -303,8 +338,11 @@ func (p *Program) deleteInterfaces(ctx context.Context, steps []dataplane.Step) 
 		}
 		index := interface_types.InterfaceIndex(port.index)
 		addRPF(b, i, index, dataplane.RPFOff)
-		e, err := port.deleteExchange()
-		b.add(i, e, err)
+		exchanges, err := port.deleteExchanges()
+		b.fail(i, err)
+		for _, e := range exchanges {
+			b.add(i, e, nil)
+		}
 	}
 	b.run(ctx, p.conn)
 	for i, step := range steps {
@@ -314,27 +352,30 @@ func (p *Program) deleteInterfaces(ctx context.Context, steps []dataplane.Step) 
 			continue
 		}
 		delete(p.ports, o.Name)
+		delete(p.sockets, port.socket)
 		b.fail(i, p.removeKernelSide(port))
 	}
 	return b.errs
 }
 
-func (p port) deleteExchange() (vpp.Exchange, error) {
+func (p port) deleteExchanges() ([]vpp.Exchange, error) {
 	index := interface_types.InterfaceIndex(p.index)
 	switch p.driver {
 	case driverTap:
-		return deleteTap(index), nil
+		return []vpp.Exchange{deleteTap(index)}, nil
 	case driverAFPacket:
-		return deleteAFPacket(p.outer), nil
+		return []vpp.Exchange{deleteAFPacket(p.outer)}, nil
+	case driverMemif:
+		return deleteMemif(index, p.socket), nil
 	case driverLoopback:
-		return vpp.Exchange{Request: &interfaces.DeleteLoopback{SwIfIndex: index}, Reply: &interfaces.DeleteLoopbackReply{}}, nil
+		return []vpp.Exchange{{Request: &interfaces.DeleteLoopback{SwIfIndex: index}, Reply: &interfaces.DeleteLoopbackReply{}}}, nil
 	}
-	return vpp.Exchange{}, fmt.Errorf("it carries our tag, but nothing we know made it")
+	return nil, fmt.Errorf("it carries our tag, but nothing we know made it")
 }
 
-// isGone tells the refusals that mean there is no such interface.
+// isGone tells the refusals that mean there is no such interface, or memif socket.
 func isGone(err error) bool {
-	return errors.Is(err, api.INVALID_SW_IF_INDEX) || errors.Is(err, api.NO_MATCHING_INTERFACE)
+	return errors.Is(err, api.INVALID_SW_IF_INDEX) || errors.Is(err, api.NO_MATCHING_INTERFACE) || isSocketGone(err)
 }
 
 // removeKernelSide removes the kernel devices of a deleted interface that did not go with

@@ -32,6 +32,9 @@ type Program struct {
 	owner  string          // marks kernel devices as this agent's
 	source uint8           // FIB source of our routes
 	ports  map[string]port // our interfaces by name; Observe fills it, Apply keeps it
+
+	sockets       memifSockets    // everybody's; filled and kept like ports
+	unusedSockets map[uint32]bool // of sockets, at the last Observe: whether one is ours and no interface's
 }
 
 // port is what the machine calls one of our interfaces.
@@ -40,6 +43,7 @@ type port struct {
 	driver driver
 	host   hostEnd // of a tun or veth
 	outer  string  // of a veth: the kernel's name of the end that the machine reads
+	socket uint32  // of a memif: the number of its socket
 }
 
 // driver is what made an interface, and has to delete it.
@@ -49,6 +53,7 @@ const (
 	driverUnknown driver = iota
 	driverTap
 	driverAFPacket
+	driverMemif
 	driverLoopback
 )
 
@@ -56,7 +61,7 @@ const (
 // has such, so that they can be told from everybody else's. owner marks kernel devices; it
 // stays the same over restarts, and another agent on the same kernel has another.
 func New(ctx context.Context, conn *vpp.Conn, owner string) (*Program, error) {
-	p := &Program{conn: conn, owner: owner, ports: map[string]port{}}
+	p := &Program{conn: conn, owner: owner, ports: map[string]port{}, sockets: memifSockets{}}
 	source, err := findSource(ctx, conn)
 	if err != nil {
 		return nil, fmt.Errorf("find route source: %w", err)

@@ -179,9 +179,14 @@ func removeVeth(outer string) error {
 	return nil
 }
 
-// Sweep deletes the veth pairs of this owner that neither the wish nor the machine knows:
-// those that a crash left between the kernel and the machine, or a machine of another kind.
-func (p *Program) Sweep(want dataplane.State) error {
+// Sweep deletes what a crash left halfway: the veth pairs of this owner that neither the
+// wish nor the machine knows, also those of a machine of another kind, and the memif
+// sockets of ours that no interface uses.
+func (p *Program) Sweep(ctx context.Context, want dataplane.State) error {
+	return errors.Join(p.sweepVeths(want), p.sweepSockets(ctx))
+}
+
+func (p *Program) sweepVeths(want dataplane.State) error {
 	known := map[string]bool{}
 	for o := range want.All() {
 		if i, ok := o.(dataplane.Interface); ok {

@@ -135,6 +135,7 @@ plugins {
   plugin af_packet_plugin.so { enable }
   plugin urpf_plugin.so { enable }
   plugin ping_plugin.so { enable }
+  plugin memif_plugin.so { enable }
 }
 `, dir, os.Getpid())
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
