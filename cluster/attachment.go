@@ -20,8 +20,10 @@ type Attachment struct {
 	Netns     string // absolute path of the container's network namespace
 	Pod       PodKey // both parts empty when the caller named no pod
 	PodUID    string
-	Network   string       // name of the CNI network
-	Addresses []netip.Addr // at most one per family counts as the pod's; all are routed
+	Network   string // name of the CNI network
+	Device    AttachmentDevice
+	Addresses []netip.Addr // of its kernel device: at most one per family counts as the pod's; all are routed
+	Memifs    []Memif      // in the order they were asked for; the first is the attachment itself if Device says so
 	MTU       uint32       // bytes at L3; 0 = the node's default
 	Revision  uint64       // of the journal when this fact was stored
 }
@@ -59,7 +61,11 @@ func (a Attachment) String() string {
 	l.Add("uid", a.PodUID)
 	l.Add("netns", a.Netns)
 	l.Add("network", a.Network)
+	if a.Device != DeviceKernel {
+		l.Add("device", a.Device.String())
+	}
 	textline.AddAll(&l, "address", a.Addresses)
+	textline.AddAll(&l, "memif", a.Memifs)
 	l.AddUint("mtu", uint64(a.MTU))
 	l.AddUint("revision", a.Revision)
 	return l.String()
@@ -93,7 +99,9 @@ func readAttachment(l textline.Line) (Attachment, error) {
 		PodUID:    r.String("uid"),
 		Netns:     r.String("netns"),
 		Network:   r.String("network"),
+		Device:    textline.One(r, "device", parseAttachmentDevice),
 		Addresses: textline.All(r, "address", netip.ParseAddr),
+		Memifs:    textline.All(r, "memif", parseMemif),
 		MTU:       textline.One(r, "mtu", parseUint32),
 		Revision:  textline.One(r, "revision", parseUint64),
 	}

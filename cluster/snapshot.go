@@ -1,4 +1,4 @@
-// Package cluster owns the facts: one Snapshot of nodes, namespaces, pods and CNI
+// Package cluster owns the facts: one Snapshot of nodes, namespaces, pods, secrets and CNI
 // attachments, as the API server, a directory of objects and the CNI door tell them.
 //
 // It holds values only. It never learns a fact itself, never changes one, and knows
@@ -20,6 +20,7 @@ type Snapshot struct {
 	Nodes       map[string]Node
 	Namespaces  map[string]Namespace
 	Pods        map[PodKey]Pod
+	Secrets     map[SecretKey]Secret
 	Attachments map[AttachmentID]Attachment
 }
 

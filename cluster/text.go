@@ -15,7 +15,7 @@ import (
 )
 
 // String is one line per fact, sorted by kind and name, headed by the revision. Equal
-// Snapshots print equal texts.
+// Snapshots print equal texts. What a secret holds is not in it.
 func (s Snapshot) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "revision %d\n", s.Revision)
@@ -28,6 +28,9 @@ func (s Snapshot) String() string {
 	for _, key := range slices.SortedFunc(maps.Keys(s.Pods), PodKey.Compare) {
 		fmt.Fprintln(&b, s.Pods[key])
 	}
+	for _, key := range slices.SortedFunc(maps.Keys(s.Secrets), SecretKey.Compare) {
+		fmt.Fprintln(&b, s.Secrets[key])
+	}
 	for _, id := range slices.SortedFunc(maps.Keys(s.Attachments), AttachmentID.Compare) {
 		fmt.Fprintln(&b, s.Attachments[id])
 	}
@@ -36,6 +39,11 @@ func (s Snapshot) String() string {
 
 // Compare orders by namespace, then name.
 func (k PodKey) Compare(o PodKey) int {
+	return cmp.Or(strings.Compare(k.Namespace, o.Namespace), strings.Compare(k.Name, o.Name))
+}
+
+// Compare orders by namespace, then name.
+func (k SecretKey) Compare(o SecretKey) int {
 	return cmp.Or(strings.Compare(k.Namespace, o.Namespace), strings.Compare(k.Name, o.Name))
 }
 
@@ -117,7 +125,7 @@ func readMap(r *textline.Reader, key string) map[string]string {
 func ParseSnapshot(text string) (Snapshot, error) {
 	s := Snapshot{
 		Nodes: map[string]Node{}, Namespaces: map[string]Namespace{},
-		Pods: map[PodKey]Pod{}, Attachments: map[AttachmentID]Attachment{},
+		Pods: map[PodKey]Pod{}, Secrets: map[SecretKey]Secret{}, Attachments: map[AttachmentID]Attachment{},
 	}
 	err := textline.Each(text, func(l textline.Line) error {
 		if len(l.Words) != 2 {
@@ -149,6 +157,12 @@ func (s *Snapshot) read(l textline.Line) error {
 			return err
 		}
 		return put(s.Pods, key, func() (Pod, error) { return readPod(key, textline.Read(l)) })
+	case "secret":
+		key, err := parseSecretKey(name)
+		if err != nil {
+			return err
+		}
+		return put(s.Secrets, key, func() (Secret, error) { return readSecret(key, textline.Read(l)) })
 	case "attachment":
 		id, err := ParseAttachmentID(name)
 		if err != nil {

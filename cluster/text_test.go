@@ -7,15 +7,24 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/millrace/millrace/internal/memifspec"
+	"github.com/millrace/millrace/internal/secret"
 )
 
 var equalAddrs = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+
+// hiddenSecrets takes those of the Secrets, of which the text form has nothing, for equal.
+var hiddenSecrets = cmp.FilterPath(func(p cmp.Path) bool {
+	return len(p) > 2 && strings.Contains(p.GoString(), ".Secrets")
+}, cmp.Comparer(func(a, b secret.Text) bool { return true }))
 var equalPrefixes = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
 
 func sample() Snapshot {
 	web := PodKey{"default", "web"}
 	id := AttachmentID{"3fa9", "eth0"}
 	odd := AttachmentID{"c=1", "net 1"}
+	secondary := AttachmentID{"3fa9", "net1"}
 	return Snapshot{
 		Revision: 7,
 		Nodes: map[string]Node{"worker-1": {
@@ -32,11 +41,28 @@ func sample() Snapshot {
 			Addresses:   []netip.Addr{netip.MustParseAddr("10.1.0.5")},
 			Ports:       []Port{{"http", 80, corev1.ProtocolTCP}},
 		}},
+		Secrets: map[SecretKey]Secret{{"default", "keys"}: {
+			Key: SecretKey{"default", "keys"}, Data: map[string]secret.Text{"psk": secret.New("hidden away", secret.Salt{}), "a b": {}},
+		}},
 		Attachments: map[AttachmentID]Attachment{
 			id: {
 				ID: id, Netns: "/run/netns/a b", Pod: web, PodUID: "1f", Network: "millrace",
 				Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.5"), netip.MustParseAddr("fd01::5")},
 				MTU:       1500, Revision: 7,
+			},
+			secondary: {
+				ID: secondary, Netns: "/run/netns/a b", Device: DeviceMemif, Revision: 8,
+				Memifs: []Memif{
+					{Spec: memifspec.Spec{Name: "net1", Mode: memifspec.IP, RxQueues: 1, TxQueues: 255, RingSize: 2, BufferSize: 65535}},
+					{
+						Spec: memifspec.Spec{
+							Name: "memif0", RxQueues: 4, TxQueues: 4, RingSize: 1024, BufferSize: 2048,
+							Secret: memifspec.SecretRef{Name: "keys", Key: "psk"},
+						},
+						Password:  secret.New("hidden away", secret.Salt{1}),
+						Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.6"), netip.MustParseAddr("fd01::6")},
+					},
+				},
 			},
 			odd: {ID: odd, Netns: "/proc/1/ns/net\n", Revision: 3},
 		},
@@ -50,7 +76,7 @@ func TestSnapshotText(t *testing.T) {
 	if err != nil {
 		t.Fatalf("parse:\n%s\n%v", text, err)
 	}
-	if diff := cmp.Diff(want, got, equalAddrs, equalPrefixes); diff != "" {
+	if diff := cmp.Diff(want, got, equalAddrs, equalPrefixes, hiddenSecrets); diff != "" {
 		t.Errorf("text changed the snapshot (-want +got):\n%s\n%s", diff, text)
 	}
 	if again := got.String(); again != text {
@@ -60,7 +86,9 @@ func TestSnapshotText(t *testing.T) {
 node worker-1 address=10.0.0.1 address=fd00::1 podcidr=10.1.0.0/24 label=empty= label=zone=a
 namespace default label=a=b=c
 pod default/web uid=1f node=worker-1 hostnetwork=true phase=Running address=10.1.0.5 port=http:80/TCP label=app=web annotation="millrace.io/memif=[{\"name\": \"memif0\"}]"
+secret default/keys key="a b" key=psk
 attachment 3fa9/eth0 pod=default/web uid=1f netns="/run/netns/a b" network=millrace address=10.1.0.5 address=fd01::5 mtu=1500 revision=7
+attachment 3fa9/net1 netns="/run/netns/a b" device=memif memif="net1 mode=ip rx-queues=1 tx-queues=255 ring=2 buffer=65535" memif="memif0 mode=ethernet rx-queues=4 tx-queues=4 ring=1024 buffer=2048 secret=keys/psk password=fb8a243bcd3a address=10.1.0.6 address=fd01::6" revision=8
 attachment "c=1/net 1" netns="/proc/1/ns/net\n" revision=3
 `
 	if text != golden {
@@ -97,6 +125,13 @@ func TestParseErrors(t *testing.T) {
 		{"pod a/b label=x", "field label"},
 		{`node "a`, "unfinished quote"},
 		{"node a b", "3 words"},
+		{"secret a", `parse secret "a"`},
+		{"secret a/b psk=x", "field psk"},
+		{"attachment a/b device=kernel", "field device"},
+		{"attachment a/b memif=\"\"", "field memif: want a name"},
+		{"attachment a/b memif=\"m mode=punt\"", "field memif: field mode"},
+		{"attachment a/b memif=\"m rx-queues=256\"", "field memif: field rx-queues"},
+		{"attachment a/b memif=\"m password=hidden\"", "field memif: field password"},
 	}
 	for _, tt := range tests {
 		_, err := ParseSnapshot(tt.text)

@@ -42,15 +42,15 @@ func ParseConfig(data []byte) (Config, error) {
 	}
 	known := fields()
 	for _, m := range all {
-		read, ok := known[m.key]
+		read, ok := known[m.Key]
 		switch {
 		case ok:
-			if err := read(&c, m.key, m.raw); err != nil {
+			if err := read(&c, m.Key, m.Raw); err != nil {
 				return Config{}, err
 			}
-		case strings.HasPrefix(m.key, "cni.dev/"): // the specification's name space for runtimes
+		case strings.HasPrefix(m.Key, "cni.dev/"): // the specification's name space for runtimes
 		default:
-			return Config{}, invalid(m.key, "no such field; known are %s", strings.Join(knownFields(known), ", "))
+			return Config{}, invalid(m.Key, "no such field; known are %s", strings.Join(knownFields(known), ", "))
 		}
 	}
 	return c, c.complete()
@@ -66,9 +66,9 @@ func ParseForRemoval(data []byte) (Config, error) {
 	}
 	known := fields()
 	for _, m := range all {
-		switch m.key {
+		switch m.Key {
 		case "cniVersion", "name", "type", "socket", "timeout", "cni.dev/valid-attachments":
-			if err := known[m.key](&c, m.key, m.raw); err != nil {
+			if err := known[m.Key](&c, m.Key, m.Raw); err != nil {
 				return Config{}, err
 			}
 		}
@@ -191,16 +191,16 @@ func readDNS(c *Config, path string, raw json.RawMessage) error {
 		return err
 	}
 	for _, m := range all {
-		at := join(path, m.key)
-		switch m.key {
+		at := join(path, m.Key)
+		switch m.Key {
 		case "nameservers":
-			err = decode(at, m.raw, &c.DNS.Nameservers)
+			err = decode(at, m.Raw, &c.DNS.Nameservers)
 		case "domain":
-			err = decode(at, m.raw, &c.DNS.Domain)
+			err = decode(at, m.Raw, &c.DNS.Domain)
 		case "search":
-			err = decode(at, m.raw, &c.DNS.Search)
+			err = decode(at, m.Raw, &c.DNS.Search)
 		case "options":
-			err = decode(at, m.raw, &c.DNS.Options)
+			err = decode(at, m.Raw, &c.DNS.Options)
 		default:
 			err = invalid(at, "no such field; known are domain, nameservers, options, search")
 		}
@@ -239,11 +239,11 @@ func readCapabilities(_ *Config, path string, raw json.RawMessage) error {
 	}
 	for _, m := range all {
 		var on bool
-		if err := decode(join(path, m.key), m.raw, &on); err != nil {
+		if err := decode(join(path, m.Key), m.Raw, &on); err != nil {
 			return err
 		}
 		if on {
-			return unsupported(join(path, m.key), "true: the plugin has no capabilities; name a plugin that has this one after it in the list")
+			return unsupported(join(path, m.Key), "true: the plugin has no capabilities; name a plugin that has this one after it in the list")
 		}
 	}
 	return nil
@@ -252,7 +252,7 @@ func readCapabilities(_ *Config, path string, raw json.RawMessage) error {
 func readRuntimeConfig(_ *Config, path string, raw json.RawMessage) error {
 	all, err := members(path, raw)
 	if err == nil && len(all) > 0 {
-		err = unsupported(join(path, all[0].key), "%s: the plugin has no capabilities", all[0].raw)
+		err = unsupported(join(path, all[0].Key), "%s: the plugin has no capabilities", all[0].Raw)
 	}
 	return err
 }

@@ -1,55 +1,29 @@
 package cni
 
 import (
-	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 
 	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/millrace/millrace/internal/strictjson"
 )
 
-// member is one key of a JSON object with its undecoded value.
-type member struct {
-	key string
-	raw json.RawMessage
-}
-
-// members takes a JSON object apart, in order. encoding/json alone would match keys
-// without their case and let a key stand twice.
-func members(path string, raw json.RawMessage) ([]member, error) {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	token, err := d.Token()
-	if err != nil {
-		return nil, undecodable(path, "%v", err)
-	}
-	if token != json.Delim('{') {
-		return nil, undecodable(path, "want an object")
-	}
-	var all []member
-	seen := map[string]bool{}
-	for d.More() {
-		token, err := d.Token()
-		if err != nil {
-			return nil, undecodable(path, "%v", err)
+// members takes a JSON object apart, in order.
+func members(path string, raw json.RawMessage) ([]strictjson.Member, error) {
+	all, err := strictjson.Members(raw)
+	if e, ok := errors.AsType[*strictjson.Error](err); ok {
+		at := path
+		if e.Key != "" {
+			at = join(path, e.Key)
 		}
-		m := member{key: fmt.Sprint(token)} // within an object a key is always a string
-		if err := d.Decode(&m.raw); err != nil {
-			return nil, undecodable(join(path, m.key), "%v", err)
+		if e.Twice {
+			return nil, invalid(at, "%v", e.Err)
 		}
-		if seen[m.key] {
-			return nil, invalid(join(path, m.key), "stands twice")
-		}
-		seen[m.key] = true
-		all = append(all, m)
+		return nil, undecodable(at, "%v", e.Err)
 	}
-	if _, err := d.Token(); err != nil {
-		return nil, undecodable(path, "%v", err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, undecodable(path, "more follows after the object")
-	}
-	return all, nil
+	return all, err
 }
 
 func decode[T any](path string, raw json.RawMessage, into *T) error {

@@ -87,7 +87,7 @@ func parsePrevResult(raw json.RawMessage, cniVersion string) (*types100.Result, 
 	}
 	object := map[string]json.RawMessage{}
 	for _, m := range all {
-		object[m.key] = m.raw
+		object[m.Key] = m.Raw
 	}
 	if _, ok := object["cniVersion"]; !ok {
 		if object["cniVersion"], err = json.Marshal(cniVersion); err != nil {

@@ -27,6 +27,7 @@ func newFacts() *facts {
 	return &facts{
 		snapshot: cluster.Snapshot{
 			Nodes: map[string]cluster.Node{}, Namespaces: map[string]cluster.Namespace{}, Pods: map[cluster.PodKey]cluster.Pod{},
+			Secrets: map[cluster.SecretKey]cluster.Secret{},
 		},
 		where: map[string]string{},
 	}
@@ -78,8 +79,10 @@ func (f *facts) object(place string, text []byte) error {
 		err = add(f, place, text, f.namespace)
 	case "v1 Pod":
 		err = add(f, place, text, f.pod)
+	case "v1 Secret":
+		err = add(f, place, text, f.secret)
 	default:
-		err = fmt.Errorf("apiVersion %q with kind %q is not known here: want v1 with Node, Namespace, Pod or List", head.APIVersion, head.Kind)
+		err = fmt.Errorf("apiVersion %q with kind %q is not known here: want v1 with Node, Namespace, Pod, Secret or List", head.APIVersion, head.Kind)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", place, err)
@@ -151,4 +154,10 @@ func (f *facts) pod(o *corev1.Pod) (string, error) {
 	p, err := Pod(o)
 	f.snapshot.Pods[p.Key] = p
 	return "Pod " + p.Key.String(), err
+}
+
+func (f *facts) secret(o *corev1.Secret) (string, error) {
+	s, err := Secret(o)
+	f.snapshot.Secrets[s.Key] = s
+	return "Secret " + s.Key.String(), err
 }

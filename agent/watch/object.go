@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/millrace/millrace/cluster"
+	"github.com/millrace/millrace/internal/secret"
 )
 
 var errNoName = errors.New("metadata.name is missing")
@@ -108,4 +109,23 @@ func ourAnnotations(all map[string]string) map[string]string {
 		ours[key] = value
 	}
 	return ours
+}
+
+// Secret keeps what a Secret holds; stringData wins over data, as in the API server. One
+// without a namespace is in "default".
+func Secret(o *corev1.Secret) (cluster.Secret, error) {
+	s := cluster.Secret{Key: cluster.SecretKey{Namespace: o.Namespace, Name: o.Name}, Data: map[string]secret.Text{}}
+	if s.Key.Namespace == "" {
+		s.Key.Namespace = corev1.NamespaceDefault
+	}
+	if s.Key.Name == "" {
+		return s, errNoName
+	}
+	for key, value := range o.Data {
+		s.Data[key] = secret.New(string(value), secret.Salt{})
+	}
+	for key, value := range o.StringData {
+		s.Data[key] = secret.New(value, secret.Salt{})
+	}
+	return s, nil
 }

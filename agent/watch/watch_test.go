@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/millrace/millrace/cluster"
 )
 
 const nodes = `# two documents and a comment
@@ -166,4 +169,45 @@ func FuzzDecode(f *testing.F) {
 			_ = s.snapshot.String()
 		}
 	})
+}
+
+// TestSecrets: what a Secret holds is in the facts, and in nothing that is printed.
+func TestSecrets(t *testing.T) {
+	const text = `apiVersion: v1
+kind: Secret
+metadata: {name: keys, namespace: web}
+type: Opaque
+data: {psk: b3BlbiBzZXNhbWU=, old: eA==}
+stringData: {old: tell-nobody}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: bare}
+`
+	dir := t.TempDir()
+	write(t, dir, "secrets.yaml", text)
+	d, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := d.Snapshot()
+	if want := "revision 0\nsecret default/bare\nsecret web/keys key=old key=psk\n"; s.String() != want {
+		t.Errorf("facts are\n%s\nwant\n%s", s, want)
+	}
+	keys := s.Secrets[cluster.SecretKey{Namespace: "web", Name: "keys"}]
+	for key, want := range map[string]string{"psk": "open sesame", "old": "tell-nobody"} {
+		if got, _, ok := keys.Data[key].Reveal(); got != want || !ok {
+			t.Errorf("key %s holds %q, want %q", key, got, want)
+		}
+	}
+	if printed := fmt.Sprintf("%v %+v %#v", s, keys, s); strings.Contains(printed, "sesame") || strings.Contains(printed, "nobody") {
+		t.Errorf("a secret stands in\n%s", printed)
+	}
+	for _, bad := range []string{"data: {psk: '?sesame?'}", "data: {psk: [sesame]}", "stringData: {psk: 4711}", "data: {psk: sesame"} {
+		write(t, dir, "secrets.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: keys}\n"+bad)
+		_, err := Open(dir)
+		if err == nil || strings.Contains(err.Error(), "sesame") || strings.Contains(err.Error(), "4711") {
+			t.Errorf("%s: error %v", bad, err)
+		}
+	}
 }
