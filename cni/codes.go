@@ -20,6 +20,8 @@ const (
 	CodeNotStored  uint = 102 // the agent could not keep the attachment on disk
 	CodeNotApplied uint = 103 // the dataplane refused the attachment
 	CodeDiffers    uint = 104 // the container is not as ADD left it
+	CodeAnnotation uint = 105 // an annotation of the pod is wrong
+	CodeSecret     uint = 106 // a Secret that the pod or network refers to is missing or of no use
 )
 
 // Errorf makes a CNI error with a code of the specification or of ours.
@@ -65,8 +67,10 @@ func grpcCode(code uint) codes.Code {
 		return codes.Unavailable
 	case types.ErrUnknownContainer:
 		return codes.NotFound
-	case types.ErrInvalidEnvironmentVariables, types.ErrInvalidNetworkConfig, types.ErrInvalidNetNS:
+	case types.ErrInvalidEnvironmentVariables, types.ErrInvalidNetworkConfig, types.ErrInvalidNetNS, CodeAnnotation:
 		return codes.InvalidArgument
+	case CodeSecret:
+		return codes.FailedPrecondition
 	case CodeExhausted:
 		return codes.ResourceExhausted
 	case CodeConflict:

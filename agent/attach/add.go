@@ -38,6 +38,9 @@ func (s *Server) add(ctx context.Context, want cluster.Attachment) (*cnipb.AddRe
 	if err := s.settle(ctx, want.ID); err != nil {
 		return nil, err
 	}
+	if err := s.askMemifs(&want); err != nil {
+		return nil, err
+	}
 	stored, err := s.store(record{Attachment: want, Namespace: namespace})
 	if err != nil {
 		return nil, err
@@ -85,13 +88,22 @@ func (s *Server) settle(ctx context.Context, id cluster.AttachmentID) error {
 // store allocates addresses and makes the attachment a fact.
 func (s *Server) store(r record) (record, error) {
 	s.freeRemoved()
-	addresses, err := s.pool.take(r.ID, s.ranges())
+	sets := len(r.Memifs)
+	if r.Device == cluster.DeviceKernel {
+		sets++
+	}
+	got, err := s.pool.take(r.ID, s.ranges(), sets)
 	if err != nil {
 		return record{}, err
 	}
 	// From here on the journal holds the addresses, or nobody does.
 	defer s.pool.drop(r.ID)
-	r.Addresses = addresses
+	if r.Device == cluster.DeviceKernel {
+		r.Addresses, got = got[0], got[1:]
+	}
+	for i := range r.Memifs {
+		r.Memifs[i].Addresses = got[i]
+	}
 	stored, err := s.journal.put(r)
 	if err != nil {
 		return record{}, cni.Errorf(cni.CodeNotStored, "%v", err)
@@ -104,14 +116,29 @@ func (s *Server) confirm(ctx context.Context, r record) (*cnipb.AddReply, error)
 	if err := s.wait(ctx, r.ID, r.Revision); err != nil {
 		return nil, err
 	}
-	link, err := s.pods.Link(r.Netns, r.ID.IfName)
+	link, why, err := s.look(r)
 	if err != nil {
 		return nil, cni.Errorf(cni.CodeNotApplied, "read %s in %s: %v", r.ID.IfName, r.Netns, err)
 	}
-	if why := link.lacks(r.Addresses); why != "" {
+	if why != "" {
 		return nil, cni.Errorf(cni.CodeNotApplied, "%s in %s: %s", r.ID.IfName, r.Netns, why)
 	}
 	return s.reply(r, link), nil
+}
+
+// look reads what a container has of its attachment, and says what keeps it from using
+// that, "" when nothing does. The link is that of the kernel device, if there is one.
+func (s *Server) look(r record) (link Link, why string, err error) {
+	if r.Device == cluster.DeviceKernel {
+		if link, err = s.pods.Link(r.Netns, r.ID.IfName); err != nil {
+			return Link{}, "", err
+		}
+		if why = link.lacks(r.Addresses); why != "" {
+			return link, why, nil
+		}
+	}
+	why, err = s.lacksMemif(r)
+	return link, why, err
 }
 
 // takeBack removes what a failed ADD stored. It does not wait: the addresses stay held
@@ -124,10 +151,20 @@ func (s *Server) takeBack(r record) error {
 	return nil
 }
 
-// reply renders an attachment as results list it: the host's side first when it has a
-// name, then the container's.
+// reply renders an attachment as results list it: for each interface the host's side first
+// when it has a name, then the container's.
 func (s *Server) reply(r record, link Link) *cnipb.AddReply {
 	reply := &cnipb.AddReply{}
+	if r.Device == cluster.DeviceKernel {
+		s.replyLink(reply, r, link)
+	}
+	for i, m := range r.Memifs {
+		s.replyMemif(reply, r, m, ifNameOf(r.Attachment, i))
+	}
+	return reply
+}
+
+func (s *Server) replyLink(reply *cnipb.AddReply, r record, link Link) {
 	if s.hostName != nil {
 		reply.Interfaces = append(reply.Interfaces, &cnipb.Interface{Name: s.hostName(r.Attachment), Mtu: link.MTU})
 	}
@@ -147,5 +184,4 @@ func (s *Server) reply(r record, link Link) *cnipb.AddReply {
 		}
 		reply.Routes = append(reply.Routes, out)
 	}
-	return reply
 }

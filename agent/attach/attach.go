@@ -36,6 +36,9 @@ type PodSide interface {
 	Namespace(path string) (NamespaceID, error)
 	// Link reads one interface in the network namespace at a path.
 	Link(path, ifName string) (Link, error)
+	// Listens says whether somebody listens on the abstract socket of that name, without its
+	// @, in the network namespace at a path, as a memif server does.
+	Listens(path, socket string) (bool, error)
 }
 
 // ErrNoNamespace says that a path leads to no network namespace: it is gone or never was.
@@ -47,9 +50,16 @@ type Config struct {
 	Loop    Loop
 	// Ranges returns the node's pod ranges as they are now; called on each ADD.
 	Ranges func() []netip.Prefix
-	// HostName names the dataplane's side of an attachment in results; nil: results list
-	// the container's side only.
-	HostName func(cluster.Attachment) string
+	// Cluster returns the facts of the API's objects; nil: none, so that no pod has an
+	// annotation and no Secret exists. Called on each ADD.
+	Cluster func() cluster.Snapshot
+	// MTU is that of an attachment which asks for none, in bytes at L3.
+	MTU uint32
+	// HostName names the dataplane's side of an attachment's kernel device in results; nil:
+	// results list the container's side only. MemifHost is the same for a memif, with the
+	// MAC of that side, "" where it has none.
+	HostName  func(cluster.Attachment) string
+	MemifHost func(cluster.Attachment, cluster.Memif) (name, mac string)
 	// PodSide; nil: this machine's kernel.
 	PodSide PodSide
 	// Metrics; nil: none.
@@ -65,14 +75,17 @@ type Config struct {
 // the same. A fact whose ADD never answered because the agent was killed stays until a
 // repeated ADD, a DEL or a GC decides about it.
 type Server struct {
-	journal  *Journal
-	loop     Loop
-	ranges   func() []netip.Prefix
-	hostName func(cluster.Attachment) string
-	pods     PodSide
-	pool     *pool
-	turns    turns
-	metrics  *metrics
+	journal   *Journal
+	loop      Loop
+	ranges    func() []netip.Prefix
+	cluster   func() cluster.Snapshot
+	mtu       uint32
+	hostName  func(cluster.Attachment) string
+	memifHost func(cluster.Attachment, cluster.Memif) (name, mac string)
+	pods      PodSide
+	pool      *pool
+	turns     turns
+	metrics   *metrics
 
 	loaded  uint64      // revision of the facts found at the start
 	started atomic.Bool // the loop has applied those once
@@ -87,13 +100,17 @@ func New(c Config) (*Server, error) {
 	if c.PodSide == nil {
 		c.PodSide = Kernel{}
 	}
+	if c.Cluster == nil {
+		c.Cluster = func() cluster.Snapshot { return cluster.Snapshot{} }
+	}
 	own, err := c.PodSide.Namespace("/proc/self/ns/net")
 	if err != nil {
 		return nil, fmt.Errorf("make attach server: read own network namespace: %w", err)
 	}
 	revision, _ := c.Journal.Facts()
 	s := &Server{
-		journal: c.Journal, loop: c.Loop, ranges: c.Ranges, hostName: c.HostName, pods: c.PodSide,
+		journal: c.Journal, loop: c.Loop, ranges: c.Ranges, cluster: c.Cluster, mtu: c.MTU,
+		hostName: c.HostName, memifHost: c.MemifHost, pods: c.PodSide,
 		pool: newPool(c.Journal), loaded: revision, own: own,
 	}
 	s.metrics, err = newMetrics(c.Metrics, c.Journal)

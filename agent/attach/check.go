@@ -3,6 +3,7 @@ package attach
 import (
 	"context"
 	"net/netip"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -12,7 +13,7 @@ import (
 
 // check compares a container with what ADD promised: the fact, what is applied, and the
 // container's own side.
-func (s *Server) check(ctx context.Context, want cluster.Attachment, routes []LinkRoute) error {
+func (s *Server) check(ctx context.Context, want cluster.Attachment, routes []LinkRoute, others map[string][]netip.Addr) error {
 	done, err := s.turns.take(ctx, want.ID.ContainerID)
 	if err != nil {
 		return err
@@ -34,21 +35,49 @@ func (s *Server) check(ctx context.Context, want cluster.Attachment, routes []Li
 	if err := s.wait(ctx, have.ID, have.Revision); err != nil {
 		return err
 	}
-	return s.compare(have, want.Addresses, routes)
+	if err := promised(have.Attachment, want.Addresses, others); err != nil {
+		return err
+	}
+	return s.compare(have, routes)
 }
 
-func (s *Server) compare(have record, promised []netip.Addr, routes []LinkRoute) error {
-	for _, a := range promised {
-		if !have.holds(a) {
-			return cni.Errorf(cni.CodeDiffers, "check %s: prevResult gives it %s, the node gave it %v", have.ID, a, have.Addresses)
+// promised compares what a result gave the container with what the node gave it: no
+// interface may have an address in it that is another's, and no memif may be missing. What
+// other plugins added is theirs.
+func promised(have cluster.Attachment, own []netip.Addr, others map[string][]netip.Addr) error {
+	given := have.Addresses
+	for i, m := range have.Memifs {
+		name := ifNameOf(have, i)
+		if name == have.ID.IfName {
+			given = m.Addresses
+			continue
+		}
+		addresses, listed := others[name]
+		if !listed {
+			return cni.Errorf(cni.CodeDiffers, "check %s: prevResult lacks its memif %s", have.ID, name)
+		}
+		if err := holds(have.ID, name, m.Addresses, addresses); err != nil {
+			return err
 		}
 	}
-	link, err := s.pods.Link(have.Netns, have.ID.IfName)
+	return holds(have.ID, have.ID.IfName, given, own)
+}
+
+func holds(id cluster.AttachmentID, name string, given, promised []netip.Addr) error {
+	for _, a := range promised {
+		if !slices.Contains(given, a) {
+			return cni.Errorf(cni.CodeDiffers, "check %s: prevResult gives %s the address %s, the node gave it %v", id, name, a, given)
+		}
+	}
+	return nil
+}
+
+func (s *Server) compare(have record, routes []LinkRoute) error {
+	link, why, err := s.look(have)
 	if err != nil {
 		return cni.Errorf(cni.CodeDiffers, "check %s: %v", have.ID, err)
 	}
-	why := link.lacks(have.Addresses)
-	if why == "" {
+	if why == "" && have.Device == cluster.DeviceKernel {
 		why = link.lacksRoutes(routes)
 	}
 	if why != "" {

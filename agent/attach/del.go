@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -54,7 +55,7 @@ func (s *Server) remove(ctx context.Context, r record) error {
 // forget takes a fact out of the journal and holds its addresses until the returned
 // revision is applied.
 func (s *Server) forget(r record) (uint64, error) {
-	s.pool.hold(r.ID, r.Addresses)
+	s.pool.hold(r.ID, slices.Collect(r.AllAddresses()))
 	revision, err := s.journal.remove(r.ID)
 	if err != nil {
 		s.pool.drop(r.ID)

@@ -191,6 +191,18 @@ func (j *Journal) find(id cluster.AttachmentID) (record, bool) {
 	return r, ok
 }
 
+// hasOther says whether the container has another attachment.
+func (j *Journal) hasOther(id cluster.AttachmentID) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for other := range j.records {
+		if other.ContainerID == id.ContainerID && other != id {
+			return true
+		}
+	}
+	return false
+}
+
 // put makes a record durable, then a fact, and returns it with its revision. After an
 // error nothing of it is left.
 func (j *Journal) put(r record) (record, error) {

@@ -163,7 +163,7 @@ func TestJournalDamage(t *testing.T) {
 }
 
 func TestJournalRefusesToOpen(t *testing.T) {
-	newer := strings.Replace(string(encode(numbered(1))), "v1", "v2", 1)
+	newer := strings.Replace(string(encode(numbered(1))), "v1", "v3", 1)
 	for name, spoil := range map[string]func(path string) error{
 		"a later release": func(path string) error { return os.WriteFile(path, []byte(newer), 0o600) },
 		"c1@eth0":         func(path string) error { return os.Mkdir(path, 0o700) }, // cannot be read

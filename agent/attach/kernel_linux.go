@@ -6,7 +6,11 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"os"
+	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -93,6 +97,66 @@ func (Kernel) Link(path, ifName string) (Link, error) {
 		}
 	}
 	return l, nil
+}
+
+// Listens looks for a listening SOCK_SEQPACKET socket of an abstract name among the unix
+// sockets of the network namespace at a path.
+func (Kernel) Listens(path, socket string) (bool, error) {
+	ns, err := openNamespace(path)
+	if err != nil {
+		return false, err
+	}
+	defer ns.Close()
+	type table struct {
+		text []byte
+		err  error
+	}
+	read := make(chan table)
+	go func() {
+		text, err := unixSockets(ns)
+		read <- table{text, err}
+	}()
+	t := <-read
+	if t.err != nil {
+		return false, fmt.Errorf("list unix sockets in %s: %w", path, t.err)
+	}
+	return listens(string(t.text), "@"+socket), nil
+}
+
+// unixSockets reads the table of a namespace. The goroutine that calls it ends with it: a
+// thread that cannot come back from the namespace stays locked, and ends with it too.
+func unixSockets(ns netns.NsHandle) ([]byte, error) {
+	runtime.LockOSThread()
+	home, err := netns.Get()
+	if err != nil {
+		return nil, err
+	}
+	defer home.Close()
+	if err := netns.Set(ns); err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile("/proc/thread-self/net/unix")
+	if back := netns.Set(home); back != nil {
+		return nil, errors.Join(err, fmt.Errorf("come back: %w", back))
+	}
+	runtime.UnlockOSThread()
+	return text, err
+}
+
+// listens reads /proc/net/unix: "Num RefCount Protocol Flags Type St Inode Path".
+func listens(table, name string) bool {
+	const acceptCon, seqPacket = 1 << 16, "0005" // include/linux/net.h
+	for line := range strings.Lines(table) {
+		f := strings.Fields(line)
+		if len(f) != 8 || f[7] != name || f[4] != seqPacket {
+			continue
+		}
+		flags, err := strconv.ParseUint(f[3], 16, 32)
+		if err == nil && flags&acceptCon != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *Link) readFamily(h *netlink.Handle, dev netlink.Link, f int) error {

@@ -52,25 +52,28 @@ func newPool(j *Journal) *pool {
 	return &pool{journal: j, holds: map[cluster.AttachmentID]hold{}, last: map[family]netip.Addr{}}
 }
 
-// take gives an attachment one address of each family that the ranges have, in their
-// order, and holds them until drop.
-func (p *pool) take(id cluster.AttachmentID, ranges []netip.Prefix) ([]netip.Addr, error) {
+// take gives an attachment n sets of addresses, each with one of each family that the
+// ranges have, in their order, and holds them until drop. It gives all or none.
+func (p *pool) take(id cluster.AttachmentID, ranges []netip.Prefix, n int) ([][]netip.Addr, error) {
 	if len(ranges) == 0 {
 		return nil, cni.Errorf(types.ErrTryAgainLater, "allocate addresses for %s: the node has no pod ranges yet; set podCIDRs in its NodeConfig, or wait for spec.podCIDRs of its Node", id)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := p.ledger()
+	sets := make([][]netip.Addr, n)
 	var got []netip.Addr
-	for _, f := range familiesOf(ranges) {
-		a, err := p.takeOne(id, f, ranges, l)
-		if err != nil {
-			return nil, err
+	for i := range sets {
+		for _, f := range familiesOf(ranges) {
+			a, err := p.takeOne(id, f, ranges, l)
+			if err != nil {
+				return nil, err
+			}
+			sets[i], got = append(sets[i], a), append(got, a)
 		}
-		got = append(got, a)
 	}
 	p.holds[id] = hold{addresses: got}
-	return got, nil
+	return sets, nil
 }
 
 func (p *pool) takeOne(id cluster.AttachmentID, f family, ranges []netip.Prefix, l *ledger) (netip.Addr, error) {
@@ -100,7 +103,7 @@ func (p *pool) ledger() *ledger {
 	newest := map[family]uint64{}
 	_, stored := p.journal.all()
 	for _, r := range stored {
-		for _, a := range r.Addresses {
+		for a := range r.AllAddresses() {
 			l.used[a] = true
 			if f := familyOf(a); r.Revision > newest[f] {
 				newest[f], l.newest[f] = r.Revision, a

@@ -13,6 +13,7 @@ import (
 
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/cni"
+	"github.com/millrace/millrace/internal/memifspec"
 )
 
 func emptyPool(t *testing.T) *pool {
@@ -38,10 +39,11 @@ func container(n int) cluster.AttachmentID {
 // give allocates and stores, as an ADD does.
 func (p *pool) give(t *testing.T, n int, ranges []netip.Prefix) ([]netip.Addr, error) {
 	t.Helper()
-	got, err := p.take(container(n), ranges)
+	sets, err := p.take(container(n), ranges, 1)
 	if err != nil {
 		return nil, err
 	}
+	got := sets[0]
 	defer p.drop(container(n))
 	r := numbered(n)
 	r.ID, r.Addresses = container(n), got
@@ -117,9 +119,35 @@ func TestPoolBadRanges(t *testing.T) {
 		"overlap":     ranges("10.1.0.0/16", "10.1.2.0/24"),
 		"no pod":      nil,
 	} {
-		if _, err := emptyPool(t).take(container(1), bad); err == nil || !strings.Contains(err.Error(), text) {
+		if _, err := emptyPool(t).take(container(1), bad, 1); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%v: %v, want an error with %q", bad, err, text)
 		}
+	}
+}
+
+// TestPoolGivesSetsOrNothing: an attachment's memifs have addresses of their own, which
+// nobody else gets, and it has all of them or none.
+func TestPoolGivesSetsOrNothing(t *testing.T) {
+	p, all := emptyPool(t), ranges("10.1.0.0/29", "fd00::/64")
+	sets, err := p.take(container(1), all, 3)
+	if want := "[[10.1.0.2 fd00::2] [10.1.0.3 fd00::3] [10.1.0.4 fd00::4]]"; err != nil || fmt.Sprint(sets) != want {
+		t.Fatalf("three sets: %v, %v, want %s", sets, err, want)
+	}
+	r := numbered(1)
+	r.ID, r.Addresses = container(1), sets[0]
+	r.Memifs = []cluster.Memif{{Spec: memifspec.Spec{Name: "a"}, Addresses: sets[1]}, {Spec: memifspec.Spec{Name: "b"}, Addresses: sets[2]}}
+	if _, err := p.journal.put(r); err != nil {
+		t.Fatal(err)
+	}
+	p.drop(container(1))
+	if sets, err := p.take(container(2), all, 3); err == nil {
+		t.Fatalf("of two addresses that are left, three sets were given: %v", sets)
+	}
+	if len(p.holds) != 0 {
+		t.Errorf("what was not given is held: %v", p.holds)
+	}
+	if sets, err = p.take(container(2), all, 2); err != nil || sets[0][0] == sets[1][0] {
+		t.Errorf("two sets: %v, %v", sets, err)
 	}
 }
 

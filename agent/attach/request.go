@@ -99,6 +99,19 @@ func validAddresses(texts []string) ([]netip.Addr, error) {
 	return all, nil
 }
 
+// seenAddresses are those of each interface of a result. Several of one name count as one.
+func seenAddresses(list []*cnipb.Seen) (map[string][]netip.Addr, error) {
+	seen := map[string][]netip.Addr{}
+	for _, i := range list {
+		addresses, err := validAddresses(i.GetAddresses())
+		if err != nil {
+			return nil, err
+		}
+		seen[i.GetName()] = append(seen[i.GetName()], addresses...)
+	}
+	return seen, nil
+}
+
 func validRoutes(routes []*cnipb.Route) ([]LinkRoute, error) {
 	var all []LinkRoute
 	for _, r := range routes {

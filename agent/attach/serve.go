@@ -49,6 +49,9 @@ func (d *door) Add(ctx context.Context, r *cnipb.AddRequest) (reply *cnipb.AddRe
 	if err := withPod(&want, r.GetPod(), r.GetMtu()); err != nil {
 		return nil, err
 	}
+	if err := withMemif(&want, r.GetMemif()); err != nil {
+		return nil, err
+	}
 	return d.server.add(ctx, want)
 }
 
@@ -74,7 +77,11 @@ func (d *door) Check(ctx context.Context, r *cnipb.CheckRequest) (_ *cnipb.Check
 	if err != nil {
 		return nil, err
 	}
-	return &cnipb.CheckReply{}, d.server.check(ctx, want, routes)
+	others, err := seenAddresses(r.GetOthers())
+	if err != nil {
+		return nil, err
+	}
+	return &cnipb.CheckReply{}, d.server.check(ctx, want, routes, others)
 }
 
 func (d *door) GC(ctx context.Context, r *cnipb.GCRequest) (_ *cnipb.GCReply, err error) {

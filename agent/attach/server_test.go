@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -27,6 +28,7 @@ type node struct {
 	pods     *attachtest.Pods
 	registry *prometheus.Registry
 	dir      string
+	api      atomic.Pointer[cluster.Snapshot] // nil: no facts
 	stop     func()
 }
 
@@ -70,6 +72,16 @@ func startIn(t testing.TB, dir string, loop *attachtest.Loop, pods *attachtest.P
 		Journal: journal, Loop: loop, PodSide: pods, Metrics: n.registry,
 		Ranges:   func() []netip.Prefix { return prefixes(ranges...) },
 		HostName: func(a cluster.Attachment) string { return "pod-" + a.ID.ContainerID },
+		MemifHost: func(a cluster.Attachment, m cluster.Memif) (name, mac string) {
+			return "pod-" + a.ID.ContainerID + "-" + m.Name, "02:00:00:00:00:01"
+		},
+		MTU: 1500,
+		Cluster: func() cluster.Snapshot {
+			if s := n.api.Load(); s != nil {
+				return *s
+			}
+			return cluster.Snapshot{}
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

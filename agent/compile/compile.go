@@ -31,6 +31,7 @@ type Options struct {
 	Queues   uint16         // receive queues per interface
 	RxRing   uint16         // descriptors per queue
 	TxRing   uint16         //
+	MemifDMA bool           // memifs copy by a DMA engine
 	PodCIDRs []netip.Prefix // ranges of this node beside those of its Node object
 }
 
@@ -103,10 +104,12 @@ func inOrder(m map[cluster.AttachmentID]cluster.Attachment) []cluster.Attachment
 	return list
 }
 
-// first says whether a is the oldest interface of its container.
+// first says whether a is the oldest kernel device of its container.
 func first(inOrder []cluster.Attachment, a cluster.Attachment) bool {
-	i := slices.IndexFunc(inOrder, func(o cluster.Attachment) bool { return o.ID.ContainerID == a.ID.ContainerID })
-	return inOrder[i].ID == a.ID
+	i := slices.IndexFunc(inOrder, func(o cluster.Attachment) bool {
+		return o.ID.ContainerID == a.ID.ContainerID && o.Device == cluster.DeviceKernel
+	})
+	return i >= 0 && inOrder[i].ID == a.ID
 }
 
 type compilation struct {

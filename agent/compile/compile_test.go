@@ -39,6 +39,8 @@ func options(t *testing.T, comment []byte) Options {
 				_, err = fmt.Sscan(f.Value, &o.MTU)
 			case "podcidr":
 				o.PodCIDRs = append(o.PodCIDRs, netip.MustParsePrefix(f.Value))
+			case "memif-dma":
+				o.MemifDMA = f.Value == "true"
 			case "host":
 				o.HostName = f.Value
 			default:

@@ -19,16 +19,15 @@ const (
 // between host and dataplane.
 func (c *compilation) gateway() {
 	c.put(dataplane.Interface{Name: lender, Device: dataplane.Loopback{}, MTU: lenderMTU}, dataplane.Up{Interface: lender})
-	served := map[dataplane.Family]bool{}
 	for _, cidr := range c.podCIDRs {
 		c.put(dataplane.Route{Prefix: cidr.Masked(), Paths: []dataplane.Path{{End: dataplane.EndUnreachable}}})
-		if f := dataplane.FamilyOf(cidr.Addr()); !served[f] && !cidr.IsSingleIP() {
-			served[f] = true
-			c.lend(cluster.NodeAddress(cidr))
-		}
 	}
-	if !served[dataplane.IPv4] {
-		c.lend(cluster.Gateway(netip.IPv4Unspecified()))
+	own := cluster.NodeAddresses(c.podCIDRs)
+	if !slices.ContainsFunc(own, netip.Addr.Is4) {
+		own = append(own, cluster.Gateway(netip.IPv4Unspecified()))
+	}
+	for _, a := range own {
+		c.lend(a)
 	}
 }
 
@@ -74,7 +73,7 @@ func (c *compilation) hostDestinations(served []cluster.Attachment) []netip.Pref
 		dst = append(dst, cidr.Masked())
 	}
 	for _, at := range served {
-		for _, a := range at.Addresses {
+		for a := range at.AllAddresses() {
 			if !slices.ContainsFunc(c.podCIDRs, func(p netip.Prefix) bool { return p.Contains(a) }) {
 				dst = append(dst, whole(a))
 			}

@@ -6,45 +6,30 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/dataplane"
 )
 
-// attach adds one attachment's objects, all or none. Only the first interface of a
+// attach adds one attachment's objects, all or none. Only the first kernel device of a
 // container gets its default routes.
 func (c *compilation) attach(a cluster.Attachment, first bool) error {
 	if err := c.checkAddresses(a); err != nil {
 		return err
 	}
-	place := place{a.Netns, a.ID.IfName}
-	if other, taken := c.places[place]; taken {
-		return fmt.Errorf("interface %s in %s is that of attachment %s; DEL it first", a.ID.IfName, a.Netns, other)
-	}
-	name := PodInterface(a)
-	device, link := c.device(a.Netns, a.ID.IfName, a.ID.String())
-	i := dataplane.Interface{Name: name, Device: device, MTU: a.MTU, RPF: dataplane.RPFStrict}
-	if i.MTU == 0 {
-		i.MTU = c.options.MTU
-	}
-	i.Host = dataplane.HostSide{MTU: i.MTU, Neighbors: link.hostNeighbors(a.Addresses...)}
-	objects := []dataplane.Object{dataplane.Unnumbered{Interface: name, Lender: lender}, dataplane.Up{Interface: name}}
-	routed := map[dataplane.Family]bool{}
-	for _, addr := range a.Addresses {
-		i.Host.Addresses = append(i.Host.Addresses, whole(addr))
-		if f := dataplane.FamilyOf(addr); first && !routed[f] {
-			routed[f] = true
-			everywhere := netip.PrefixFrom(addr, 0).Masked()
-			i.Host.Routes = append(i.Host.Routes, dataplane.HostRoute{Dst: everywhere, Via: cluster.Gateway(addr)})
+	ends := c.ends(a, first)
+	var objects []dataplane.Object
+	for i, e := range ends {
+		if other, taken := c.places[e.place]; taken {
+			return fmt.Errorf("%s in %s is that of attachment %s; DEL it first", e.place.name, a.Netns, other)
 		}
-		if link.ethernet {
-			objects = append(objects, dataplane.Neighbor{Interface: name, Addr: addr, MAC: link.hostMAC})
+		if slices.ContainsFunc(ends[:i], func(o end) bool { return o.place == e.place }) {
+			return fmt.Errorf("%s stands twice", e.place.name)
 		}
-		// A route to one address needs no next hop: that address is the neighbour.
-		objects = append(objects, dataplane.Route{Prefix: whole(addr), Paths: []dataplane.Path{{Interface: name}}})
+		objects = append(objects, podInterface(e)...)
 	}
-	objects = append(objects, i)
 	for _, o := range objects {
 		if err := dataplane.Check(o); err != nil {
 			return err
@@ -54,35 +39,113 @@ func (c *compilation) attach(a cluster.Attachment, first bool) error {
 		c.result.State.Put(o)
 		c.result.Owners[o.Key()] = a.ID
 	}
-	c.places[place] = a.ID
-	for _, addr := range a.Addresses {
+	for _, e := range ends {
+		c.places[e.place] = a.ID
+	}
+	for addr := range a.AllAddresses() {
 		c.owner[addr] = "attachment " + a.ID.String()
 	}
 	return nil
 }
 
-// place is where a kernel device lies; there is room for one.
-type place struct{ netns, ifName string }
+// end is one interface between a pod and the dataplane, of whatever kind.
+type end struct {
+	place     place
+	name      string
+	device    dataplane.Device
+	mtu       uint32
+	addresses []netip.Addr // the pod's
+	host      dataplane.HostSide
+	hostMAC   *dataplane.MAC // where the pod's MAC is known; else it is asked for
+}
+
+// place is where a kernel device or a socket lies; there is room for one.
+type place struct{ netns, name string }
+
+// ends are the interfaces of an attachment: its kernel device, unless it is a memif, then
+// its memifs.
+func (c *compilation) ends(a cluster.Attachment, first bool) []end {
+	var list []end
+	if a.MTU == 0 {
+		a.MTU = c.options.MTU
+	}
+	if a.Device == cluster.DeviceKernel {
+		list = append(list, c.kernelEnd(a, first))
+	}
+	for _, m := range a.Memifs {
+		list = append(list, c.memifEnd(a, m))
+	}
+	return list
+}
+
+func (c *compilation) kernelEnd(a cluster.Attachment, first bool) end {
+	device, link := c.device(a.Netns, a.ID.IfName, a.ID.String())
+	e := end{
+		place: place{a.Netns, "interface " + a.ID.IfName}, name: PodInterface(a), device: device, mtu: a.MTU, addresses: a.Addresses,
+		host: dataplane.HostSide{MTU: a.MTU, Neighbors: link.hostNeighbors(a.Addresses...)},
+	}
+	if link.ethernet {
+		e.hostMAC = &link.hostMAC
+	}
+	routed := map[dataplane.Family]bool{}
+	for _, addr := range a.Addresses {
+		e.host.Addresses = append(e.host.Addresses, whole(addr))
+		if f := dataplane.FamilyOf(addr); first && !routed[f] {
+			routed[f] = true
+			everywhere := netip.PrefixFrom(addr, 0).Masked()
+			e.host.Routes = append(e.host.Routes, dataplane.HostRoute{Dst: everywhere, Via: cluster.Gateway(addr)})
+		}
+	}
+	return e
+}
+
+// podInterface is what every interface to a pod consists of: strict source checks are in
+// force, and whatever else guards a pod stands, before it goes up.
+func podInterface(e end) []dataplane.Object {
+	objects := []dataplane.Object{
+		dataplane.Interface{Name: e.name, Device: e.device, MTU: e.mtu, RPF: dataplane.RPFStrict, Host: e.host},
+		dataplane.Unnumbered{Interface: e.name, Lender: lender},
+		dataplane.Up{Interface: e.name},
+	}
+	for _, addr := range e.addresses {
+		if e.hostMAC != nil {
+			objects = append(objects, dataplane.Neighbor{Interface: e.name, Addr: addr, MAC: *e.hostMAC})
+		}
+		// A route to one address needs no next hop: that address is the neighbour.
+		objects = append(objects, dataplane.Route{Prefix: whole(addr), Paths: []dataplane.Path{{Interface: e.name}}})
+	}
+	return objects
+}
 
 func (c *compilation) checkAddresses(a cluster.Attachment) error {
-	if len(a.Addresses) == 0 {
-		return errors.New("it has no address")
-	}
 	if a.Netns == "" {
 		return errors.New("it names no network namespace")
 	}
-	for i, addr := range a.Addresses {
+	switch {
+	case a.Device == cluster.DeviceKernel && len(a.Addresses) == 0:
+		return errors.New("it has no address")
+	case a.Device == cluster.DeviceMemif && len(a.Memifs) == 0:
+		return errors.New("it is a memif, and has none")
+	case a.Device == cluster.DeviceMemif && len(a.Addresses) > 0:
+		return errors.New("it is a memif, and has addresses of a kernel device")
+	}
+	for _, m := range a.Memifs {
+		if len(m.Addresses) == 0 {
+			return fmt.Errorf("its memif %s has no address", m.Name)
+		}
+	}
+	seen := map[netip.Addr]bool{}
+	for addr := range a.AllAddresses() {
 		if !addr.IsValid() || addr.Is4In6() || addr.Zone() != "" || !addr.IsGlobalUnicast() {
 			return fmt.Errorf("address %s: want a unicast address that is routable", addr)
 		}
 		if who, taken := c.owner[addr]; taken {
 			return fmt.Errorf("address %s already belongs to %s", addr, who)
 		}
-		for _, other := range a.Addresses[:i] {
-			if other == addr {
-				return fmt.Errorf("address %s stands twice", addr)
-			}
+		if seen[addr] {
+			return fmt.Errorf("address %s stands twice", addr)
 		}
+		seen[addr] = true
 	}
 	return nil
 }
@@ -90,19 +153,24 @@ func (c *compilation) checkAddresses(a cluster.Attachment) error {
 // PodInterface names a pod's interface so that a person recognises it, and no two
 // containers share it: pod/namespace/name/interface/hash.
 func PodInterface(a cluster.Attachment) string {
-	pod := ""
-	if a.Pod != (cluster.PodKey{}) {
-		pod = a.Pod.String() + "/"
+	return interfaceName(a.Pod, a.ID.IfName, a.ID.String(), dataplane.NameMax)
+}
+
+// interfaceName is at most max bytes long. The identity decides the hash.
+func interfaceName(pod cluster.PodKey, ifName, identity string, max int) string {
+	full := "pod/"
+	if pod != (cluster.PodKey{}) {
+		full += pod.String() + "/"
 	}
-	full := "pod/" + pod + a.ID.IfName + "/"
-	id := hex.EncodeToString(hash(a.ID.String()))
+	full += ifName + "/"
+	id := hex.EncodeToString(hash(identity))
 	const short, long = 8, 16
-	if clean := sanitise(full); clean == full && len(full)+short <= dataplane.NameMax {
+	if clean := sanitise(full); clean == full && len(full)+short <= max {
 		return full + id[:short]
 	}
 	// Cut or changed: more of the hash keeps it unique.
 	full = sanitise(full)
-	if room := dataplane.NameMax - long - 1; len(full) > room {
+	if room := max - long - 1; len(full) > room {
 		full = full[:room] + ":"
 	}
 	return full + id[:long]

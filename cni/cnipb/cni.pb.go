@@ -145,7 +145,8 @@ type AddRequest struct {
 	Network       string                 `protobuf:"bytes,2,opt,name=network,proto3" json:"network,omitempty"` // name of the CNI network
 	Netns         string                 `protobuf:"bytes,3,opt,name=netns,proto3" json:"netns,omitempty"`     // absolute path
 	Pod           *Pod                   `protobuf:"bytes,4,opt,name=pod,proto3" json:"pod,omitempty"`
-	Mtu           uint32                 `protobuf:"varint,5,opt,name=mtu,proto3" json:"mtu,omitempty"` // bytes at L3; 0 = the node's default
+	Mtu           uint32                 `protobuf:"varint,5,opt,name=mtu,proto3" json:"mtu,omitempty"`    // bytes at L3; 0 = the node's default
+	Memif         *Memif                 `protobuf:"bytes,6,opt,name=memif,proto3" json:"memif,omitempty"` // makes the attachment this memif instead of a kernel device
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -215,6 +216,107 @@ func (x *AddRequest) GetMtu() uint32 {
 	return 0
 }
 
+func (x *AddRequest) GetMemif() *Memif {
+	if x != nil {
+		return x.Memif
+	}
+	return nil
+}
+
+// Memif is a memif interface to be made, all fields filled in. Queues are named from the
+// dataplane's side.
+type Memif struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                // of the abstract socket @millrace/NAME
+	Mode          string                 `protobuf:"bytes,2,opt,name=mode,proto3" json:"mode,omitempty"`                                // ethernet or ip
+	RxQueues      uint32                 `protobuf:"varint,3,opt,name=rx_queues,json=rxQueues,proto3" json:"rx_queues,omitempty"`       // that the dataplane reads
+	TxQueues      uint32                 `protobuf:"varint,4,opt,name=tx_queues,json=txQueues,proto3" json:"tx_queues,omitempty"`       // that it writes
+	RingSize      uint32                 `protobuf:"varint,5,opt,name=ring_size,json=ringSize,proto3" json:"ring_size,omitempty"`       // descriptors
+	BufferSize    uint32                 `protobuf:"varint,6,opt,name=buffer_size,json=bufferSize,proto3" json:"buffer_size,omitempty"` // bytes
+	Secret        string                 `protobuf:"bytes,7,opt,name=secret,proto3" json:"secret,omitempty"`                            // secretName/key in the pod's namespace; empty = none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Memif) Reset() {
+	*x = Memif{}
+	mi := &file_cni_cnipb_cni_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Memif) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Memif) ProtoMessage() {}
+
+func (x *Memif) ProtoReflect() protoreflect.Message {
+	mi := &file_cni_cnipb_cni_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Memif.ProtoReflect.Descriptor instead.
+func (*Memif) Descriptor() ([]byte, []int) {
+	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Memif) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Memif) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *Memif) GetRxQueues() uint32 {
+	if x != nil {
+		return x.RxQueues
+	}
+	return 0
+}
+
+func (x *Memif) GetTxQueues() uint32 {
+	if x != nil {
+		return x.TxQueues
+	}
+	return 0
+}
+
+func (x *Memif) GetRingSize() uint32 {
+	if x != nil {
+		return x.RingSize
+	}
+	return 0
+}
+
+func (x *Memif) GetBufferSize() uint32 {
+	if x != nil {
+		return x.BufferSize
+	}
+	return 0
+}
+
+func (x *Memif) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
 type AddReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Interfaces    []*Interface           `protobuf:"bytes,1,rep,name=interfaces,proto3" json:"interfaces,omitempty"`
@@ -226,7 +328,7 @@ type AddReply struct {
 
 func (x *AddReply) Reset() {
 	*x = AddReply{}
-	mi := &file_cni_cnipb_cni_proto_msgTypes[3]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -238,7 +340,7 @@ func (x *AddReply) String() string {
 func (*AddReply) ProtoMessage() {}
 
 func (x *AddReply) ProtoReflect() protoreflect.Message {
-	mi := &file_cni_cnipb_cni_proto_msgTypes[3]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -251,7 +353,7 @@ func (x *AddReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddReply.ProtoReflect.Descriptor instead.
 func (*AddReply) Descriptor() ([]byte, []int) {
-	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{3}
+	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AddReply) GetInterfaces() []*Interface {
@@ -278,16 +380,17 @@ func (x *AddReply) GetRoutes() []*Route {
 type Interface struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Mac           string                 `protobuf:"bytes,2,opt,name=mac,proto3" json:"mac,omitempty"`         // empty for an interface that has none
-	Mtu           uint32                 `protobuf:"varint,3,opt,name=mtu,proto3" json:"mtu,omitempty"`        // bytes at L3
-	Sandbox       string                 `protobuf:"bytes,4,opt,name=sandbox,proto3" json:"sandbox,omitempty"` // the container's netns; empty on the host's side
+	Mac           string                 `protobuf:"bytes,2,opt,name=mac,proto3" json:"mac,omitempty"`                                 // empty for an interface that has none
+	Mtu           uint32                 `protobuf:"varint,3,opt,name=mtu,proto3" json:"mtu,omitempty"`                                // bytes at L3
+	Sandbox       string                 `protobuf:"bytes,4,opt,name=sandbox,proto3" json:"sandbox,omitempty"`                         // the container's netns; empty on the host's side
+	SocketPath    string                 `protobuf:"bytes,5,opt,name=socket_path,json=socketPath,proto3" json:"socket_path,omitempty"` // of a memif, as seen in the container: @millrace/NAME
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_cni_cnipb_cni_proto_msgTypes[4]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -299,7 +402,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_cni_cnipb_cni_proto_msgTypes[4]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -312,7 +415,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{4}
+	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Interface) GetName() string {
@@ -343,6 +446,13 @@ func (x *Interface) GetSandbox() string {
 	return ""
 }
 
+func (x *Interface) GetSocketPath() string {
+	if x != nil {
+		return x.SocketPath
+	}
+	return ""
+}
+
 type IP struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`      // prefix
@@ -354,7 +464,7 @@ type IP struct {
 
 func (x *IP) Reset() {
 	*x = IP{}
-	mi := &file_cni_cnipb_cni_proto_msgTypes[5]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -366,7 +476,7 @@ func (x *IP) String() string {
 func (*IP) ProtoMessage() {}
 
 func (x *IP) ProtoReflect() protoreflect.Message {
-	mi := &file_cni_cnipb_cni_proto_msgTypes[5]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -379,7 +489,7 @@ func (x *IP) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IP.ProtoReflect.Descriptor instead.
 func (*IP) Descriptor() ([]byte, []int) {
-	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{5}
+	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *IP) GetAddress() string {
@@ -414,7 +524,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_cni_cnipb_cni_proto_msgTypes[6]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -426,7 +536,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_cni_cnipb_cni_proto_msgTypes[6]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -439,7 +549,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{6}
+	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Route) GetDestination() string {
@@ -474,7 +584,7 @@ type DelRequest struct {
 
 func (x *DelRequest) Reset() {
 	*x = DelRequest{}
-	mi := &file_cni_cnipb_cni_proto_msgTypes[7]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -486,7 +596,7 @@ func (x *DelRequest) String() string {
 func (*DelRequest) ProtoMessage() {}
 
 func (x *DelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cni_cnipb_cni_proto_msgTypes[7]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -499,7 +609,7 @@ func (x *DelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DelRequest.ProtoReflect.Descriptor instead.
 func (*DelRequest) Descriptor() ([]byte, []int) {
-	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{7}
+	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DelRequest) GetId() *AttachmentID {
@@ -531,7 +641,7 @@ type DelReply struct {
 
 func (x *DelReply) Reset() {
 	*x = DelReply{}
-	mi := &file_cni_cnipb_cni_proto_msgTypes[8]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -543,7 +653,7 @@ func (x *DelReply) String() string {
 func (*DelReply) ProtoMessage() {}
 
 func (x *DelReply) ProtoReflect() protoreflect.Message {
-	mi := &file_cni_cnipb_cni_proto_msgTypes[8]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -556,7 +666,7 @@ func (x *DelReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DelReply.ProtoReflect.Descriptor instead.
 func (*DelReply) Descriptor() ([]byte, []int) {
-	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{8}
+	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{9}
 }
 
 type CheckRequest struct {
@@ -566,13 +676,14 @@ type CheckRequest struct {
 	Netns         string                 `protobuf:"bytes,3,opt,name=netns,proto3" json:"netns,omitempty"`
 	Addresses     []string               `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"` // those the previous result gave this interface
 	Routes        []*Route               `protobuf:"bytes,5,rep,name=routes,proto3" json:"routes,omitempty"`       // those it sent through a gateway of this interface
+	Others        []*Seen                `protobuf:"bytes,6,rep,name=others,proto3" json:"others,omitempty"`       // the container's other interfaces in the previous result
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_cni_cnipb_cni_proto_msgTypes[9]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -584,7 +695,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cni_cnipb_cni_proto_msgTypes[9]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -597,7 +708,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{9}
+	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CheckRequest) GetId() *AttachmentID {
@@ -635,6 +746,66 @@ func (x *CheckRequest) GetRoutes() []*Route {
 	return nil
 }
 
+func (x *CheckRequest) GetOthers() []*Seen {
+	if x != nil {
+		return x.Others
+	}
+	return nil
+}
+
+// Seen is an interface as a result lists it.
+type Seen struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Addresses     []string               `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Seen) Reset() {
+	*x = Seen{}
+	mi := &file_cni_cnipb_cni_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Seen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Seen) ProtoMessage() {}
+
+func (x *Seen) ProtoReflect() protoreflect.Message {
+	mi := &file_cni_cnipb_cni_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Seen.ProtoReflect.Descriptor instead.
+func (*Seen) Descriptor() ([]byte, []int) {
+	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Seen) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Seen) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
 type CheckReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -643,7 +814,7 @@ type CheckReply struct {
 
 func (x *CheckReply) Reset() {
 	*x = CheckReply{}
-	mi := &file_cni_cnipb_cni_proto_msgTypes[10]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +826,7 @@ func (x *CheckReply) String() string {
 func (*CheckReply) ProtoMessage() {}
 
 func (x *CheckReply) ProtoReflect() protoreflect.Message {
-	mi := &file_cni_cnipb_cni_proto_msgTypes[10]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +839,7 @@ func (x *CheckReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckReply.ProtoReflect.Descriptor instead.
 func (*CheckReply) Descriptor() ([]byte, []int) {
-	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{10}
+	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{12}
 }
 
 type GCRequest struct {
@@ -681,7 +852,7 @@ type GCRequest struct {
 
 func (x *GCRequest) Reset() {
 	*x = GCRequest{}
-	mi := &file_cni_cnipb_cni_proto_msgTypes[11]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -693,7 +864,7 @@ func (x *GCRequest) String() string {
 func (*GCRequest) ProtoMessage() {}
 
 func (x *GCRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cni_cnipb_cni_proto_msgTypes[11]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -706,7 +877,7 @@ func (x *GCRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GCRequest.ProtoReflect.Descriptor instead.
 func (*GCRequest) Descriptor() ([]byte, []int) {
-	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{11}
+	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GCRequest) GetNetwork() string {
@@ -732,7 +903,7 @@ type GCReply struct {
 
 func (x *GCReply) Reset() {
 	*x = GCReply{}
-	mi := &file_cni_cnipb_cni_proto_msgTypes[12]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +915,7 @@ func (x *GCReply) String() string {
 func (*GCReply) ProtoMessage() {}
 
 func (x *GCReply) ProtoReflect() protoreflect.Message {
-	mi := &file_cni_cnipb_cni_proto_msgTypes[12]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +928,7 @@ func (x *GCReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GCReply.ProtoReflect.Descriptor instead.
 func (*GCReply) Descriptor() ([]byte, []int) {
-	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{12}
+	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GCReply) GetDeleted() []*AttachmentID {
@@ -776,7 +947,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_cni_cnipb_cni_proto_msgTypes[13]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +959,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cni_cnipb_cni_proto_msgTypes[13]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +972,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{13}
+	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StatusRequest) GetNetwork() string {
@@ -819,7 +990,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_cni_cnipb_cni_proto_msgTypes[14]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -831,7 +1002,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_cni_cnipb_cni_proto_msgTypes[14]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -844,7 +1015,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{14}
+	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{16}
 }
 
 // Failure is a CNI error: a code of the specification, or 100 and above for our own.
@@ -859,7 +1030,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_cni_cnipb_cni_proto_msgTypes[15]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -871,7 +1042,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_cni_cnipb_cni_proto_msgTypes[15]
+	mi := &file_cni_cnipb_cni_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -884,7 +1055,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{15}
+	return file_cni_cnipb_cni_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Failure) GetCode() uint32 {
@@ -919,25 +1090,37 @@ const file_cni_cnipb_cni_proto_rawDesc = "" +
 	"\x03Pod\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
-	"\x03uid\x18\x03 \x01(\tR\x03uid\"\xa5\x01\n" +
+	"\x03uid\x18\x03 \x01(\tR\x03uid\"\xd3\x01\n" +
 	"\n" +
 	"AddRequest\x12-\n" +
 	"\x02id\x18\x01 \x01(\v2\x1d.millrace.cni.v1.AttachmentIDR\x02id\x12\x18\n" +
 	"\anetwork\x18\x02 \x01(\tR\anetwork\x12\x14\n" +
 	"\x05netns\x18\x03 \x01(\tR\x05netns\x12&\n" +
 	"\x03pod\x18\x04 \x01(\v2\x14.millrace.cni.v1.PodR\x03pod\x12\x10\n" +
-	"\x03mtu\x18\x05 \x01(\rR\x03mtu\"\x9d\x01\n" +
+	"\x03mtu\x18\x05 \x01(\rR\x03mtu\x12,\n" +
+	"\x05memif\x18\x06 \x01(\v2\x16.millrace.cni.v1.MemifR\x05memif\"\xbf\x01\n" +
+	"\x05Memif\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x1b\n" +
+	"\trx_queues\x18\x03 \x01(\rR\brxQueues\x12\x1b\n" +
+	"\ttx_queues\x18\x04 \x01(\rR\btxQueues\x12\x1b\n" +
+	"\tring_size\x18\x05 \x01(\rR\bringSize\x12\x1f\n" +
+	"\vbuffer_size\x18\x06 \x01(\rR\n" +
+	"bufferSize\x12\x16\n" +
+	"\x06secret\x18\a \x01(\tR\x06secret\"\x9d\x01\n" +
 	"\bAddReply\x12:\n" +
 	"\n" +
 	"interfaces\x18\x01 \x03(\v2\x1a.millrace.cni.v1.InterfaceR\n" +
 	"interfaces\x12%\n" +
 	"\x03ips\x18\x02 \x03(\v2\x13.millrace.cni.v1.IPR\x03ips\x12.\n" +
-	"\x06routes\x18\x03 \x03(\v2\x16.millrace.cni.v1.RouteR\x06routes\"]\n" +
+	"\x06routes\x18\x03 \x03(\v2\x16.millrace.cni.v1.RouteR\x06routes\"~\n" +
 	"\tInterface\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x10\n" +
 	"\x03mtu\x18\x03 \x01(\rR\x03mtu\x12\x18\n" +
-	"\asandbox\x18\x04 \x01(\tR\asandbox\"V\n" +
+	"\asandbox\x18\x04 \x01(\tR\asandbox\x12\x1f\n" +
+	"\vsocket_path\x18\x05 \x01(\tR\n" +
+	"socketPath\"V\n" +
 	"\x02IP\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\x12\x1c\n" +
@@ -952,13 +1135,17 @@ const file_cni_cnipb_cni_proto_rawDesc = "" +
 	"\anetwork\x18\x02 \x01(\tR\anetwork\x12\x14\n" +
 	"\x05netns\x18\x03 \x01(\tR\x05netns\"\n" +
 	"\n" +
-	"\bDelReply\"\xbb\x01\n" +
+	"\bDelReply\"\xea\x01\n" +
 	"\fCheckRequest\x12-\n" +
 	"\x02id\x18\x01 \x01(\v2\x1d.millrace.cni.v1.AttachmentIDR\x02id\x12\x18\n" +
 	"\anetwork\x18\x02 \x01(\tR\anetwork\x12\x14\n" +
 	"\x05netns\x18\x03 \x01(\tR\x05netns\x12\x1c\n" +
 	"\taddresses\x18\x04 \x03(\tR\taddresses\x12.\n" +
-	"\x06routes\x18\x05 \x03(\v2\x16.millrace.cni.v1.RouteR\x06routes\"\f\n" +
+	"\x06routes\x18\x05 \x03(\v2\x16.millrace.cni.v1.RouteR\x06routes\x12-\n" +
+	"\x06others\x18\x06 \x03(\v2\x15.millrace.cni.v1.SeenR\x06others\"8\n" +
+	"\x04Seen\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\"\f\n" +
 	"\n" +
 	"CheckReply\"Z\n" +
 	"\tGCRequest\x12\x18\n" +
@@ -992,51 +1179,55 @@ func file_cni_cnipb_cni_proto_rawDescGZIP() []byte {
 	return file_cni_cnipb_cni_proto_rawDescData
 }
 
-var file_cni_cnipb_cni_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_cni_cnipb_cni_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_cni_cnipb_cni_proto_goTypes = []any{
 	(*AttachmentID)(nil),  // 0: millrace.cni.v1.AttachmentID
 	(*Pod)(nil),           // 1: millrace.cni.v1.Pod
 	(*AddRequest)(nil),    // 2: millrace.cni.v1.AddRequest
-	(*AddReply)(nil),      // 3: millrace.cni.v1.AddReply
-	(*Interface)(nil),     // 4: millrace.cni.v1.Interface
-	(*IP)(nil),            // 5: millrace.cni.v1.IP
-	(*Route)(nil),         // 6: millrace.cni.v1.Route
-	(*DelRequest)(nil),    // 7: millrace.cni.v1.DelRequest
-	(*DelReply)(nil),      // 8: millrace.cni.v1.DelReply
-	(*CheckRequest)(nil),  // 9: millrace.cni.v1.CheckRequest
-	(*CheckReply)(nil),    // 10: millrace.cni.v1.CheckReply
-	(*GCRequest)(nil),     // 11: millrace.cni.v1.GCRequest
-	(*GCReply)(nil),       // 12: millrace.cni.v1.GCReply
-	(*StatusRequest)(nil), // 13: millrace.cni.v1.StatusRequest
-	(*StatusReply)(nil),   // 14: millrace.cni.v1.StatusReply
-	(*Failure)(nil),       // 15: millrace.cni.v1.Failure
+	(*Memif)(nil),         // 3: millrace.cni.v1.Memif
+	(*AddReply)(nil),      // 4: millrace.cni.v1.AddReply
+	(*Interface)(nil),     // 5: millrace.cni.v1.Interface
+	(*IP)(nil),            // 6: millrace.cni.v1.IP
+	(*Route)(nil),         // 7: millrace.cni.v1.Route
+	(*DelRequest)(nil),    // 8: millrace.cni.v1.DelRequest
+	(*DelReply)(nil),      // 9: millrace.cni.v1.DelReply
+	(*CheckRequest)(nil),  // 10: millrace.cni.v1.CheckRequest
+	(*Seen)(nil),          // 11: millrace.cni.v1.Seen
+	(*CheckReply)(nil),    // 12: millrace.cni.v1.CheckReply
+	(*GCRequest)(nil),     // 13: millrace.cni.v1.GCRequest
+	(*GCReply)(nil),       // 14: millrace.cni.v1.GCReply
+	(*StatusRequest)(nil), // 15: millrace.cni.v1.StatusRequest
+	(*StatusReply)(nil),   // 16: millrace.cni.v1.StatusReply
+	(*Failure)(nil),       // 17: millrace.cni.v1.Failure
 }
 var file_cni_cnipb_cni_proto_depIdxs = []int32{
 	0,  // 0: millrace.cni.v1.AddRequest.id:type_name -> millrace.cni.v1.AttachmentID
 	1,  // 1: millrace.cni.v1.AddRequest.pod:type_name -> millrace.cni.v1.Pod
-	4,  // 2: millrace.cni.v1.AddReply.interfaces:type_name -> millrace.cni.v1.Interface
-	5,  // 3: millrace.cni.v1.AddReply.ips:type_name -> millrace.cni.v1.IP
-	6,  // 4: millrace.cni.v1.AddReply.routes:type_name -> millrace.cni.v1.Route
-	0,  // 5: millrace.cni.v1.DelRequest.id:type_name -> millrace.cni.v1.AttachmentID
-	0,  // 6: millrace.cni.v1.CheckRequest.id:type_name -> millrace.cni.v1.AttachmentID
-	6,  // 7: millrace.cni.v1.CheckRequest.routes:type_name -> millrace.cni.v1.Route
-	0,  // 8: millrace.cni.v1.GCRequest.valid:type_name -> millrace.cni.v1.AttachmentID
-	0,  // 9: millrace.cni.v1.GCReply.deleted:type_name -> millrace.cni.v1.AttachmentID
-	2,  // 10: millrace.cni.v1.Attacher.Add:input_type -> millrace.cni.v1.AddRequest
-	7,  // 11: millrace.cni.v1.Attacher.Del:input_type -> millrace.cni.v1.DelRequest
-	9,  // 12: millrace.cni.v1.Attacher.Check:input_type -> millrace.cni.v1.CheckRequest
-	11, // 13: millrace.cni.v1.Attacher.GC:input_type -> millrace.cni.v1.GCRequest
-	13, // 14: millrace.cni.v1.Attacher.Status:input_type -> millrace.cni.v1.StatusRequest
-	3,  // 15: millrace.cni.v1.Attacher.Add:output_type -> millrace.cni.v1.AddReply
-	8,  // 16: millrace.cni.v1.Attacher.Del:output_type -> millrace.cni.v1.DelReply
-	10, // 17: millrace.cni.v1.Attacher.Check:output_type -> millrace.cni.v1.CheckReply
-	12, // 18: millrace.cni.v1.Attacher.GC:output_type -> millrace.cni.v1.GCReply
-	14, // 19: millrace.cni.v1.Attacher.Status:output_type -> millrace.cni.v1.StatusReply
-	15, // [15:20] is the sub-list for method output_type
-	10, // [10:15] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	3,  // 2: millrace.cni.v1.AddRequest.memif:type_name -> millrace.cni.v1.Memif
+	5,  // 3: millrace.cni.v1.AddReply.interfaces:type_name -> millrace.cni.v1.Interface
+	6,  // 4: millrace.cni.v1.AddReply.ips:type_name -> millrace.cni.v1.IP
+	7,  // 5: millrace.cni.v1.AddReply.routes:type_name -> millrace.cni.v1.Route
+	0,  // 6: millrace.cni.v1.DelRequest.id:type_name -> millrace.cni.v1.AttachmentID
+	0,  // 7: millrace.cni.v1.CheckRequest.id:type_name -> millrace.cni.v1.AttachmentID
+	7,  // 8: millrace.cni.v1.CheckRequest.routes:type_name -> millrace.cni.v1.Route
+	11, // 9: millrace.cni.v1.CheckRequest.others:type_name -> millrace.cni.v1.Seen
+	0,  // 10: millrace.cni.v1.GCRequest.valid:type_name -> millrace.cni.v1.AttachmentID
+	0,  // 11: millrace.cni.v1.GCReply.deleted:type_name -> millrace.cni.v1.AttachmentID
+	2,  // 12: millrace.cni.v1.Attacher.Add:input_type -> millrace.cni.v1.AddRequest
+	8,  // 13: millrace.cni.v1.Attacher.Del:input_type -> millrace.cni.v1.DelRequest
+	10, // 14: millrace.cni.v1.Attacher.Check:input_type -> millrace.cni.v1.CheckRequest
+	13, // 15: millrace.cni.v1.Attacher.GC:input_type -> millrace.cni.v1.GCRequest
+	15, // 16: millrace.cni.v1.Attacher.Status:input_type -> millrace.cni.v1.StatusRequest
+	4,  // 17: millrace.cni.v1.Attacher.Add:output_type -> millrace.cni.v1.AddReply
+	9,  // 18: millrace.cni.v1.Attacher.Del:output_type -> millrace.cni.v1.DelReply
+	12, // 19: millrace.cni.v1.Attacher.Check:output_type -> millrace.cni.v1.CheckReply
+	14, // 20: millrace.cni.v1.Attacher.GC:output_type -> millrace.cni.v1.GCReply
+	16, // 21: millrace.cni.v1.Attacher.Status:output_type -> millrace.cni.v1.StatusReply
+	17, // [17:22] is the sub-list for method output_type
+	12, // [12:17] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_cni_cnipb_cni_proto_init() }
@@ -1050,7 +1241,7 @@ func file_cni_cnipb_cni_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cni_cnipb_cni_proto_rawDesc), len(file_cni_cnipb_cni_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

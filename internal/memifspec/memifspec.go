@@ -21,6 +21,9 @@ const Annotation = "millrace.io/memif"
 // Most is how many a pod can ask for: each takes an address of each family from the node.
 const Most = 16
 
+// SecretMax is the longest secret in bytes: the protocol has 24 for it with a final zero.
+const SecretMax = 23
+
 // Spec is one memif interface as it is asked for. Queues, ring and buffers are named from
 // the dataplane's side, as VPP does.
 type Spec struct {

@@ -120,6 +120,7 @@ type Pods struct {
 	paths map[string]uint64
 	next  uint64
 	spoil func(*attach.Link)
+	deaf  map[string]bool
 }
 
 // Make puts a new network namespace at a path, in place of one that was there.
@@ -145,6 +146,32 @@ func (p *Pods) Spoil(f func(*attach.Link)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.spoil = f
+}
+
+// Deafen makes nobody listen on a socket from now on, in any namespace.
+func (p *Pods) Deafen(socket string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.deaf == nil {
+		p.deaf = map[string]bool{}
+	}
+	p.deaf[socket] = true
+}
+
+// Listens is attach.PodSide's.
+func (p *Pods) Listens(path, socket string) (bool, error) {
+	p.mu.Lock()
+	deaf := p.deaf[socket]
+	p.mu.Unlock()
+	_, facts := p.Journal.Facts()
+	for _, a := range facts {
+		for _, m := range a.Memifs {
+			if a.Netns == path && m.Socket() == socket {
+				return !deaf, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 // Namespace is attach.PodSide's.
