@@ -24,6 +24,11 @@ type Config struct {
 	LogLevel   string        // "debug" prints one line a verb on standard error
 	DNS        types.DNS     // handed to the runtime as it stands
 
+	Device         string      // "memif", or a kernel device
+	Memif          MemifConfig // of a memif
+	Capabilities   []string    // those of the plugin's that a runtime may use
+	DeviceInfoFile string      // where to tell of the memif; empty = nowhere
+
 	PrevResult json.RawMessage      // what ADD returned, on CHECK and DEL
 	Valid      []types.GCAttachment // what GC keeps
 }
@@ -57,7 +62,8 @@ func ParseConfig(data []byte) (Config, error) {
 }
 
 // ParseForRemoval decodes what DEL and GC need and overlooks the rest: a configuration
-// that went bad after pods were made must not keep them from being taken down.
+// that went bad after pods were made must not keep them from being taken down. The file
+// that tells of a memif is such a need; a runtimeConfig that is bad otherwise is not.
 func ParseForRemoval(data []byte) (Config, error) {
 	c := defaultConfig()
 	all, err := members("", data)
@@ -67,9 +73,14 @@ func ParseForRemoval(data []byte) (Config, error) {
 	known := fields()
 	for _, m := range all {
 		switch m.Key {
-		case "cniVersion", "name", "type", "socket", "timeout", "cni.dev/valid-attachments":
+		case "cniVersion", "name", "type", "socket", "timeout", "device", "cni.dev/valid-attachments":
 			if err := known[m.Key](&c, m.Key, m.Raw); err != nil {
 				return Config{}, err
+			}
+		case "runtimeConfig":
+			var files struct{ CNIDeviceInfoFile string }
+			if json.Unmarshal(m.Raw, &files) == nil && filepath.IsAbs(files.CNIDeviceInfoFile) {
+				c.DeviceInfoFile = files.CNIDeviceInfoFile
 			}
 		}
 	}
@@ -84,7 +95,7 @@ func (c *Config) complete() error {
 	if c.Type == "" {
 		return invalid("type", "is missing; want millrace")
 	}
-	return nil
+	return c.checkMemif()
 }
 
 type fieldReader func(c *Config, path string, raw json.RawMessage) error
@@ -104,7 +115,9 @@ func fields() map[string]fieldReader {
 		"ipMasq":        readIPMasq,
 		"capabilities":  readCapabilities,
 		"runtimeConfig": readRuntimeConfig,
-		"args":          readOpenObject,
+		"args":          readArgs,
+		"device":        readDevice,
+		"memif":         func(c *Config, path string, raw json.RawMessage) error { c.Memif.Network = raw; return nil },
 		"prevResult":    func(c *Config, path string, raw json.RawMessage) error { c.PrevResult = raw; return nil },
 		"disableCheck":  readBool,
 		"disableGC":     readBool,
@@ -229,37 +242,6 @@ func readIPMasq(_ *Config, path string, raw json.RawMessage) error {
 		return unsupported(path, "true: the plugin does not masquerade; remove it")
 	}
 	return nil
-}
-
-// readCapabilities refuses what a runtime would then take for granted.
-func readCapabilities(_ *Config, path string, raw json.RawMessage) error {
-	all, err := members(path, raw)
-	if err != nil {
-		return err
-	}
-	for _, m := range all {
-		var on bool
-		if err := decode(join(path, m.Key), m.Raw, &on); err != nil {
-			return err
-		}
-		if on {
-			return unsupported(join(path, m.Key), "true: the plugin has no capabilities; name a plugin that has this one after it in the list")
-		}
-	}
-	return nil
-}
-
-func readRuntimeConfig(_ *Config, path string, raw json.RawMessage) error {
-	all, err := members(path, raw)
-	if err == nil && len(all) > 0 {
-		err = unsupported(join(path, all[0].Key), "%s: the plugin has no capabilities", all[0].Raw)
-	}
-	return err
-}
-
-func readOpenObject(_ *Config, path string, raw json.RawMessage) error {
-	_, err := members(path, raw)
-	return err
 }
 
 func readBool(_ *Config, path string, raw json.RawMessage) error {

@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -8,6 +9,9 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"github.com/millrace/millrace/cni/cnipb"
 )
 
 const fullConfig = `{
@@ -44,6 +48,7 @@ func TestParseConfigErrors(t *testing.T) {
 	field := func(text string) string {
 		return `{"cniVersion": "1.1.0", "name": "pods", "type": "millrace", ` + text + `}`
 	}
+	memif := func(text string) string { return field(`"device": "memif", ` + text) }
 	tests := []struct {
 		config string
 		code   uint
@@ -76,6 +81,22 @@ func TestParseConfigErrors(t *testing.T) {
 		{field(`"ipMasq": "yes"`), types.ErrDecodingFailure, "ipMasq: "},
 		{field(`"capabilities": {"portMappings": true}`), types.ErrUnsupportedField, "capabilities.portMappings: true"},
 		{field(`"runtimeConfig": {"ips": ["10.0.0.1"]}`), types.ErrUnsupportedField, `runtimeConfig.ips: ["10.0.0.1"]`},
+		{field(`"capabilities": {"memif": true}`), types.ErrUnsupportedField, "capabilities.memif: true"},
+		{field(`"capabilities": {"CNIDeviceInfoFile": true}`), types.ErrUnsupportedField, "capabilities.CNIDeviceInfoFile: true"},
+		{field(`"memif": {}`), types.ErrUnsupportedField, `memif: belongs to a network with "device": "memif"`},
+		{field(`"args": {"cni": {"memif": {}}}`), types.ErrUnsupportedField, "args.cni.memif: belongs"},
+		{field(`"runtimeConfig": {"memif": {}}`), types.ErrUnsupportedField, "runtimeConfig.memif: belongs"},
+		{field(`"runtimeConfig": {"CNIDeviceInfoFile": "/x"}`), types.ErrUnsupportedField, "runtimeConfig.CNIDeviceInfoFile: belongs"},
+		{field(`"device": "tap"`), types.ErrInvalidNetworkConfig, `device: "tap": want kernel or memif`},
+		{memif(`"memif": {"ringsize": 1024}`), types.ErrInvalidNetworkConfig, "memif.ringsize: no such field"},
+		{memif(`"memif": {"ringSize": 1000}`), types.ErrInvalidNetworkConfig, "memif.ringSize: 1000"},
+		{memif(`"memif": []`), types.ErrInvalidNetworkConfig, "memif: want an object"},
+		{memif(`"args": {"cni": {"memif": {"rxQueues": 0}}}`), types.ErrInvalidNetworkConfig, "args.cni.memif.rxQueues: 0"},
+		{memif(`"args": {"cni": 7}`), types.ErrDecodingFailure, "args.cni: want an object"},
+		{memif(`"runtimeConfig": {"memif": {"secret": "x"}}`), types.ErrInvalidNetworkConfig, `runtimeConfig.memif.secret: "x"`},
+		{memif(`"runtimeConfig": {"CNIDeviceInfoFile": "x"}`), types.ErrInvalidNetworkConfig, `runtimeConfig.CNIDeviceInfoFile: "x"`},
+		{memif(`"runtimeConfig": {"ips": []}`), types.ErrUnsupportedField, "runtimeConfig.ips: []"},
+		{memif(`"capabilities": {"ips": true}`), types.ErrUnsupportedField, "capabilities.ips: true"},
 		{field(`"args": 3`), types.ErrDecodingFailure, "args: want an object"},
 		{field(`"disableCheck": 1`), types.ErrDecodingFailure, "disableCheck: "},
 		{field(`"cni.dev/valid-attachments": 1`), types.ErrDecodingFailure, "cni.dev/valid-attachments: "},
@@ -89,10 +110,55 @@ func TestParseConfigErrors(t *testing.T) {
 	}
 }
 
+const memifConfig = `{
+	"cniVersion": "1.1.0", "name": "fast", "type": "millrace", "device": "memif", "capabilities": {"memif": true, "CNIDeviceInfoFile": true},
+	"memif": {"mode": "ip", "ringSize": 256, "rxQueues": 2, "secret": "keys/psk"}, "args": {"cni": {"memif": {"ringSize": 512, "txQueues": 3}, "x": 1}, "y": 2},
+	"runtimeConfig": {"memif": {"txQueues": 4, "bufferSize": 4096}, "CNIDeviceInfoFile": "/run/x.json"}
+}`
+
+func TestMemifLayers(t *testing.T) {
+	c, err := ParseConfig([]byte(memifConfig))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.memif("net1")
+	want := &cnipb.Memif{Name: "net1", Mode: "ip", RxQueues: 2, TxQueues: 4, RingSize: 512, BufferSize: 4096, Secret: "keys/psk"}
+	if diff := cmp.Diff(want, got, protocmp.Transform()); err != nil || diff != "" {
+		t.Errorf("%v: %s", err, diff)
+	}
+	c.Memif.Args = json.RawMessage(`{"name": "fast0"}`)
+	if got, err := c.memif("net1"); err != nil || got.Name != "fast0" {
+		t.Errorf("%v, %v, want the name of the arguments", got, err)
+	}
+	least, err := ParseConfig([]byte(`{"name": "fast", "type": "millrace", "device": "memif"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err = least.memif("net1")
+	want = &cnipb.Memif{Name: "net1", Mode: "ethernet", RxQueues: 1, TxQueues: 1, RingSize: 1024, BufferSize: 2048}
+	if diff := cmp.Diff(want, got, protocmp.Transform()); err != nil || diff != "" {
+		t.Errorf("%v: %s", err, diff)
+	}
+	if _, err := least.memif("net 1"); err == nil || !strings.Contains(err.Error(), "CNI_IFNAME") {
+		t.Errorf("a name with a space: %v", err)
+	}
+	kernel := Config{Device: "kernel"}
+	if got, err := kernel.memif("eth0"); got != nil || err != nil {
+		t.Errorf("a kernel device is the memif %v, %v", got, err)
+	}
+}
+
 // TestParseForRemoval: what went wrong after pods were made must not keep them alive.
 func TestParseForRemoval(t *testing.T) {
 	c, err := ParseForRemoval([]byte(`{"name": "pods", "type": "millrace", "socket": "/run/x.sock", "mtuu": 1, "mtu": "x", "prevResult": 7}`))
 	if err != nil || c.Name != "pods" || c.Socket != "/run/x.sock" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	c, err = ParseForRemoval([]byte(`{"name": "fast", "device": "memif", "memif": 7, "runtimeConfig": {"CNIDeviceInfoFile": "/run/x.json", "memif": {"ringSize": 3}}}`))
+	if err != nil || c.Device != "memif" || c.DeviceInfoFile != "/run/x.json" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if c, err = ParseForRemoval([]byte(`{"name": "fast", "runtimeConfig": 7}`)); err != nil || c.DeviceInfoFile != "" {
 		t.Errorf("%+v, %v", c, err)
 	}
 	for _, bad := range []string{`{`, `{"socket": "x"}`, `{"timeout": 1}`} {
@@ -127,6 +193,7 @@ func TestParseArgs(t *testing.T) {
 
 func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(fullConfig))
+	f.Add([]byte(memifConfig))
 	f.Add([]byte(`{"name": "a", "type": "millrace", "dns": {"search": [null]}}`))
 	f.Add([]byte(`{"a": 1, "a": 2}`))
 	f.Fuzz(func(t *testing.T, data []byte) {

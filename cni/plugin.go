@@ -1,8 +1,8 @@
 // Package cni owns the CNI plugin: its verbs, its configuration, its results and errors,
 // and the protocol (package cnipb) in which it asks the agent of its node.
 //
-// It wires nothing itself: it never opens a network namespace, keeps no state, and knows
-// nothing of VPP.
+// It wires nothing itself: it never opens a network namespace, keeps no state (but for the
+// file in which a runtime wants to be told of a memif), and knows nothing of VPP.
 package cni
 
 import (
@@ -47,7 +47,11 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	request := &cnipb.AddRequest{Id: idOf(args), Network: c.Name, Netns: args.Netns, Pod: pod, Mtu: c.MTU}
+	memif, err := c.memif(args.IfName)
+	if err != nil {
+		return err
+	}
+	request := &cnipb.AddRequest{Id: idOf(args), Network: c.Name, Netns: args.Netns, Pod: pod, Mtu: c.MTU, Memif: memif}
 	return p.ask(c, "ADD", args, types.ErrTryAgainLater, func(ctx context.Context, agent cnipb.AttacherClient) error {
 		reply, err := agent.Add(ctx, request)
 		if err != nil {
@@ -55,6 +59,13 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 		}
 		result, err := newResult(reply, c.DNS, c.CNIVersion)
 		if err != nil {
+			return err
+		}
+		socket, err := socketPath(reply, args.IfName)
+		if err != nil {
+			return err
+		}
+		if err := c.writeDeviceInfo(memif, socket); err != nil {
 			return err
 		}
 		return result.PrintTo(p.Stdout)
@@ -68,7 +79,10 @@ func (p Plugin) del(args *skel.CmdArgs) error {
 	}
 	return p.ask(c, "DEL", args, types.ErrTryAgainLater, func(ctx context.Context, agent cnipb.AttacherClient) error {
 		_, err := agent.Del(ctx, &cnipb.DelRequest{Id: idOf(args), Network: c.Name, Netns: args.Netns})
-		return err
+		if err != nil {
+			return err
+		}
+		return c.removeDeviceInfo()
 	})
 }
 

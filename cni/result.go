@@ -18,7 +18,9 @@ import (
 func newResult(reply *cnipb.AddReply, dns types.DNS, cniVersion string) (types.Result, error) {
 	result := &types100.Result{CNIVersion: types100.ImplementedSpecVersion, DNS: dns}
 	for _, i := range reply.Interfaces {
-		result.Interfaces = append(result.Interfaces, &types100.Interface{Name: i.Name, Mac: i.Mac, Mtu: int(i.Mtu), Sandbox: i.Sandbox})
+		result.Interfaces = append(result.Interfaces, &types100.Interface{
+			Name: i.Name, Mac: i.Mac, Mtu: int(i.Mtu), Sandbox: i.Sandbox, SocketPath: i.SocketPath,
+		})
 	}
 	for n, ip := range reply.Ips {
 		if int(ip.Interface) >= len(result.Interfaces) {
@@ -49,7 +51,7 @@ func convert(result *types100.Result, cniVersion string) (types.Result, error) {
 	}
 	if !newest {
 		for _, i := range result.Interfaces {
-			i.Mtu = 0
+			i.Mtu, i.SocketPath = 0, ""
 		}
 		for _, r := range result.Routes {
 			r.MTU = 0
@@ -109,8 +111,9 @@ func parsePrevResult(raw json.RawMessage, cniVersion string) (*types100.Result, 
 	return current, nil
 }
 
-// promised fills in what a previous result gave the interface, without what other plugins
-// of the list may have added elsewhere: its addresses, and the routes through its gateways.
+// promised fills in what a previous result gave the interface: its addresses, and the
+// routes through its gateways. The container's other interfaces come along with their
+// addresses; the agent knows which of them are its memifs, and which another plugin's.
 func promised(request *cnipb.CheckRequest, result *types100.Result) error {
 	ifName, netns := request.GetId().GetIfName(), request.GetNetns()
 	at := slices.IndexFunc(result.Interfaces, func(i *types100.Interface) bool {
@@ -118,6 +121,9 @@ func promised(request *cnipb.CheckRequest, result *types100.Result) error {
 	})
 	if at < 0 {
 		return invalid("prevResult.interfaces", "none is %s in %s", ifName, netns)
+	}
+	if err := promisedOthers(request, result, at); err != nil {
+		return err
 	}
 	gateways := map[string]bool{}
 	for i, ip := range result.IPs {
@@ -150,6 +156,28 @@ func promised(request *cnipb.CheckRequest, result *types100.Result) error {
 			return invalid(fmt.Sprintf("prevResult.routes[%d].dst", i), "no prefix")
 		}
 		request.Routes = append(request.Routes, &cnipb.Route{Destination: netip.PrefixFrom(a.Unmap(), ones).String(), Gateway: g.Unmap().String()})
+	}
+	return nil
+}
+
+func promisedOthers(request *cnipb.CheckRequest, result *types100.Result, own int) error {
+	seen := map[int]*cnipb.Seen{}
+	for at, i := range result.Interfaces {
+		if i != nil && at != own && i.Sandbox == request.GetNetns() {
+			seen[at] = &cnipb.Seen{Name: i.Name}
+			request.Others = append(request.Others, seen[at])
+		}
+	}
+	for n, ip := range result.IPs {
+		if ip == nil || ip.Interface == nil || seen[*ip.Interface] == nil {
+			continue
+		}
+		a, ok := netip.AddrFromSlice(ip.Address.IP)
+		if !ok {
+			return invalid(fmt.Sprintf("prevResult.ips[%d].address", n), "no address")
+		}
+		other := seen[*ip.Interface]
+		other.Addresses = append(other.Addresses, a.Unmap().String())
 	}
 	return nil
 }

@@ -42,43 +42,58 @@ func sampleReply() *cnipb.AddReply {
 	}
 }
 
+// memifReply is a pod with a memif beside its kernel device.
+func memifReply() *cnipb.AddReply {
+	r := sampleReply()
+	r.Interfaces = append(r.Interfaces,
+		&cnipb.Interface{Name: "pod/default/web/memif0/2f", Mac: "02:00:00:00:00:02", Mtu: 1500},
+		&cnipb.Interface{Name: "memif0", Mtu: 1500, Sandbox: "/run/netns/c1", SocketPath: "@millrace/memif0"})
+	r.Ips = append(r.Ips, &cnipb.IP{Address: "10.1.0.3/32", Gateway: "10.1.0.1", Interface: 3}, &cnipb.IP{Address: "fd00::3/128", Gateway: "fd00::1", Interface: 3})
+	return r
+}
+
 // TestResultInEveryVersion compares with golden files, one per version, and reads the
 // result back as libcni does.
 func TestResultInEveryVersion(t *testing.T) {
-	dns := types.DNS{Nameservers: []string{"10.0.0.10"}, Search: []string{"cluster.local"}}
+	memif0 := &cnipb.Seen{Name: "memif0", Addresses: []string{"10.1.0.3", "fd00::3"}}
 	for _, v := range Versions().SupportedVersions() {
-		t.Run(v, func(t *testing.T) {
-			result, err := newResult(sampleReply(), dns, v)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got bytes.Buffer
-			if err := result.PrintTo(&got); err != nil {
-				t.Fatal(err)
-			}
-			golden := filepath.Join("testdata", "result-"+v+".json")
-			if *update {
-				if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got.String()); diff != "" {
-				t.Error(diff)
-			}
-			if _, err := version.NewResult(v, got.Bytes()); err != nil {
-				t.Errorf("libcni cannot read it: %v", err)
-			}
-			checkPromised(t, got.Bytes(), v)
-		})
+		t.Run(v, func(t *testing.T) { checkVersion(t, v, "result-", sampleReply()) })
+		t.Run("memif "+v, func(t *testing.T) { checkVersion(t, v, "result-memif-", memifReply(), memif0) })
 	}
 }
 
+func checkVersion(t *testing.T, v, file string, reply *cnipb.AddReply, others ...*cnipb.Seen) {
+	t.Helper()
+	dns := types.DNS{Nameservers: []string{"10.0.0.10"}, Search: []string{"cluster.local"}}
+	result, err := newResult(reply, dns, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got bytes.Buffer
+	if err := result.PrintTo(&got); err != nil {
+		t.Fatal(err)
+	}
+	golden := filepath.Join("testdata", file+v+".json")
+	if *update {
+		if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got.String()); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := version.NewResult(v, got.Bytes()); err != nil {
+		t.Errorf("libcni cannot read it: %v", err)
+	}
+	checkPromised(t, got.Bytes(), v, others)
+}
+
 // checkPromised reads the result as CHECK gets it, where the version has CHECK.
-func checkPromised(t *testing.T, data []byte, v string) {
+func checkPromised(t *testing.T, data []byte, v string, others []*cnipb.Seen) {
 	t.Helper()
 	previous, err := parsePrevResult(data, v)
 	if err != nil {
@@ -92,7 +107,7 @@ func checkPromised(t *testing.T, data []byte, v string) {
 		t.Fatal(err)
 	}
 	want := checkRequest("/run/netns/c1")
-	want.Addresses = []string{"10.1.0.2", "fd00::2"}
+	want.Addresses, want.Others = []string{"10.1.0.2", "fd00::2"}, others
 	want.Routes = []*cnipb.Route{{Destination: "0.0.0.0/0", Gateway: "169.254.1.1"}, {Destination: "::/0", Gateway: "fe80::1"}}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Error(diff)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/millrace/millrace/agent/attach"
 	"github.com/millrace/millrace/agent/attach/attachtest"
+	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/cni"
 )
 
@@ -42,6 +43,7 @@ type node struct {
 	plugins string
 	socket  string
 	runtime *libcni.CNIConfig
+	known   map[cluster.PodKey]cluster.Pod // set before the first verb
 }
 
 func start(t *testing.T, ranges ...string) *node {
@@ -79,6 +81,7 @@ func (n *node) serve(t *testing.T, ranges []string) {
 	}
 	server, err := attach.New(attach.Config{
 		Journal: n.journal, Loop: n.loop, PodSide: n.pods, Ranges: func() []netip.Prefix { return prefixes },
+		MTU: 1500, Cluster: func() cluster.Snapshot { return cluster.Snapshot{Pods: n.known} },
 	})
 	if err != nil {
 		t.Fatal(err)

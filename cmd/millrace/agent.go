@@ -17,6 +17,8 @@ import (
 	"github.com/millrace/millrace/agent/attach"
 	"github.com/millrace/millrace/agent/compile"
 	"github.com/millrace/millrace/agent/watch"
+	"github.com/millrace/millrace/cluster"
+	"github.com/millrace/millrace/internal/memifspec"
 	"github.com/millrace/millrace/internal/nodeconfig"
 	"github.com/millrace/millrace/vpp"
 )
@@ -77,7 +79,7 @@ func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts, address strin
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	options := compile.Defaults()
-	options.MTU, options.PodCIDRs = uint32(cfg.MTU), cfg.PodCIDRs
+	options.MTU, options.PodCIDRs, options.MemifDMA = uint32(cfg.MTU), cfg.PodCIDRs, cfg.Memif.UseDMA
 	loop, err := agent.New(agent.Config{
 		Node: cfg.NodeName, VPP: vpp.Config{Socket: cfg.Sockets.API, Name: "millrace-agent"}, Options: options,
 		Cluster: objects, Attachments: journal, Log: log, Metrics: registry,
@@ -86,8 +88,9 @@ func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts, address strin
 		return err
 	}
 	server, err := attach.New(attach.Config{
-		Journal: journal, Loop: loop, Metrics: registry, HostName: compile.PodInterface,
-		Ranges: func() []netip.Prefix { return compile.PodCIDRs(objects.Snapshot(), cfg.NodeName, options) },
+		Journal: journal, Loop: loop, Metrics: registry, HostName: compile.PodInterface, MemifHost: memifHost,
+		Ranges:  func() []netip.Prefix { return compile.PodCIDRs(objects.Snapshot(), cfg.NodeName, options) },
+		Cluster: objects.Snapshot, MTU: options.MTU,
 	})
 	if err != nil {
 		return err
@@ -103,4 +106,12 @@ func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts, address strin
 	group.Go(func() error { return objects.Run(ctx, log) })
 	group.Go(func() error { return loop.ServeHTTP(ctx, address, registry) })
 	return group.Wait()
+}
+
+// memifHost names the dataplane's end of a memif, with its MAC where it has one.
+func memifHost(a cluster.Attachment, m cluster.Memif) (name, mac string) {
+	if m.Mode == memifspec.Ethernet {
+		mac = compile.MemifMAC(a, m).String()
+	}
+	return compile.PodMemif(a, m), mac
 }

@@ -170,6 +170,12 @@ func decodeScalar(v any, into reflect.Value) error {
 			return fmt.Errorf("want a whole number, got %s", describe(v))
 		}
 		into.SetInt(i)
+	case reflect.Bool:
+		b, ok := v.(bool)
+		if !ok {
+			return fmt.Errorf("want true or false, got %s", describe(v))
+		}
+		into.SetBool(b)
 	default:
 		return fmt.Errorf("decode into a %s: this type has no rule", into.Type())
 	}

@@ -31,6 +31,7 @@ type Config struct {
 	Sockets    Sockets        `yaml:"sockets"`
 	MTU        int            `yaml:"mtu" doc:"of pod interfaces, in bytes, 1280 to 9216"`
 	PodCIDRs   []netip.Prefix `yaml:"podCIDRs" doc:"ranges this node gives to its pods, IPv4, IPv6 or both"`
+	Memif      Memif          `yaml:"memif" doc:"memif interfaces of pods"`
 	VPP        VPP            `yaml:"vpp" doc:"used when the dataplane is VPP"`
 	Engine     Engine         `yaml:"engine" doc:"used when the dataplane is the embedded engine"`
 }
@@ -40,6 +41,11 @@ type Sockets struct {
 	API   string `yaml:"api" doc:"VPP binary API; empty: api.sock in runtimeDir"`
 	Stats string `yaml:"stats" doc:"VPP stats segment; empty: stats.sock in runtimeDir"`
 	CNI   string `yaml:"cni" doc:"where the CNI plugin finds the agent"`
+}
+
+// Memif is what all memif interfaces of a node have in common.
+type Memif struct {
+	UseDMA bool `yaml:"useDMA" doc:"copy by a DMA engine (VPP with dma_intel and a device of it); without one no memif can be made"`
 }
 
 // VPP is what the manager writes into VPP's startup.conf.

@@ -46,6 +46,7 @@ func TestDecodeEveryField(t *testing.T) {
 			Binary: "/opt/vpp/bin/vpp", Workers: 3, MainHeapSize: 2 << 30, BuffersPerNuma: 131072,
 			HugePages: HugePagesOn, Plugins: []string{"wireguard", "nat"}, Extra: []string{"l3fib { fib-entry-pool-size 1M }"},
 		},
+		Memif:  Memif{UseDMA: true},
 		Engine: Engine{Workers: 2},
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(equalPrefixes)); diff != "" {
@@ -127,6 +128,7 @@ func TestDecodeErrorsNameTheField(t *testing.T) {
 		{"unknown below", head + "vpp:\n  wrokers: 2\n", []string{"vpp.wrokers: unknown field", "workers"}},
 		{"wrong case", head + "VPP: {}\n", []string{"VPP: unknown field"}},
 		{"text for number", head + "vpp:\n  workers: two\n", []string{`vpp.workers: want a whole number, got the text "two"`}},
+		{"text for boolean", head + "memif:\n  useDMA: maybe\n", []string{`memif.useDMA: want true or false, got the text "maybe"`}},
 		{"fraction", head + "mtu: 1500.5\n", []string{"mtu: want a whole number, got the number 1500.5"}},
 		{"too large", head + "mtu: 99999999999\n", []string{"mtu: want a whole number"}},
 		{"number for text", head + "nodeName: 7\n", []string{"nodeName: want text, got the number 7"}},
