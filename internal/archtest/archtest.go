@@ -37,7 +37,7 @@ func Law() []Room {
 		{Path: "agent/compile", Owns: "Snapshot and node name to State", May: []string{"cluster", "dataplane", "policy", "internal/memifspec"}, Pure: true,
 			Why: "same facts, same wish"},
 		{Path: "agent/watch", Owns: "facts from the API server or a directory, as Snapshots", May: []string{"cluster", "internal/secret"}, Owner: "k8s.io/client-go"},
-		{Path: "agent/attach", Owns: "the server behind CNI, the journal of attachments, addresses", May: []string{"cluster", "cni"}},
+		{Path: "agent/attach", Owns: "the server behind CNI, the journal of attachments, addresses", May: []string{"cluster", "cni", "internal/memifspec", "internal/secret", "internal/textline"}},
 		{Path: "agent/program", Owns: "where dataplane meets VPP: observe, create, delete", May: []string{"dataplane", "vpp", "internal/secret"}},
 		{Path: "agent", Owns: "the loop; single writer of what is", May: []string{"cluster", "dataplane", "vpp"}},
 		{Path: "vpp", Owns: "the GoVPP connection: calls, dumps, events, stats, conformance"},
