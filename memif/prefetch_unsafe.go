@@ -20,17 +20,45 @@ func (r *ring) askFrames(i, end uint32) uint32 {
 	return i + n
 }
 
+// longFrame is from how many bytes on a sender asks for all lines of its buffers: stores wait
+// for their lines one after the other. Loads overlap by themselves, so that receivers need
+// no such help.
+const longFrame = 512
+
 // askEmpty asks for the first lines of a group of buffers that are to be filled from slot i
-// on, and for their descriptors. It returns the slot behind the group.
-func (r *ring) askEmpty(i, end uint32) uint32 {
+// on, and for their descriptors, and returns the slot behind the group. When size, that of
+// the frame at hand, is long, it asks for all lines of the buffer after it instead.
+func (r *ring) askEmpty(i, end uint32, size int) uint32 {
 	slot := i & r.mask
 	n := min(end-i, ahead/2, r.size-slot)
 	desc := unsafe.Add(r.desc, uintptr(slot)*descBytes)
+	if size > longFrame {
+		r.askWhole(i+1, uint32(size))
+		return i + 1
+	}
 	prefetchWrite(desc, cacheLine, int(n+3)/4)
-	if r.client {
-		prefetchWrite(unsafe.Add(r.buffers, uintptr(slot)*uintptr(r.stride)), uintptr(r.stride), int(n))
-	} else if region := r.load(i).region(); int(region) < len(r.memory) {
-		prefetchWriteAt(r.memory[region].base, desc, int(n))
+	switch {
+	case r.client:
+		prefetchWrite(r.own(i), uintptr(r.stride), int(n))
+	default:
+		if region := r.load(i).region(); int(region) < len(r.memory) {
+			prefetchWriteAt(r.memory[region].base, desc, int(n))
+		}
 	}
 	return i + n
+}
+
+// askWhole asks for the lines of the buffer of slot i, for a frame of size bytes.
+func (r *ring) askWhole(i, size uint32) {
+	to, ok := unsafe.Pointer(nil), true
+	if r.client {
+		to, size = r.own(i), min(size, r.space)
+	} else {
+		d := r.load(i)
+		to, ok = r.theirs(d)
+		size = min(size, d.length())
+	}
+	if ok {
+		prefetchWrite(to, cacheLine, int(size+cacheLine-1)/cacheLine)
+	}
 }

@@ -10,10 +10,13 @@ func (q *TxQueue) put(r *ring, frames [][]byte) (int, error) {
 	}
 	var t tally
 	n, i := 0, uint32(r.next)
-	asked := i
+	asked, near := i, uint32(ahead/2)
+	if len(frames[0]) > longFrame {
+		near = 0
+	}
 	for end := i + room; n < len(frames); n++ {
-		if asked-i <= ahead/2 && asked != end {
-			asked = r.askEmpty(asked, min(end, i+uint32(len(frames)-n)))
+		if asked-i <= near && asked != end {
+			asked = r.askEmpty(asked, min(end, i+uint32(len(frames)-n)), len(frames[n]))
 		}
 		size := uint32(len(frames[n]))
 		if size == 0 {
