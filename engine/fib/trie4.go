@@ -2,6 +2,8 @@ package fib
 
 import (
 	"sync/atomic"
+
+	"github.com/millrace/millrace/engine/hugepage"
 )
 
 // A Trie4 is a 16-8-8 trie:
@@ -74,7 +76,7 @@ func (b *Blocks) alloc(leaf uint32, n uint8) uint32 {
 func (b *Blocks) grow() {
 	old := *b.slots.Load()
 	n := max(len(old)*2, 8*blockSize)
-	s := make([]uint32, n)
+	s := hugepage.Advise(make([]uint32, n))
 	copy(s, old)
 	lens := make([]uint8, n)
 	copy(lens, b.lens)

@@ -66,8 +66,8 @@ type Buffer struct {
 	Meta [2]uint16
 }
 
-// Asks reports whether the sender left any work to be done.
-func (o *Offload) Asks() bool { return o.Flags&NeedsChecksum|o.GSO != 0 }
+// Asks is not zero when the sender left work to be done.
+func (o *Offload) Asks() uint64 { return uint64(o.Flags&NeedsChecksum | o.GSO) }
 
 // NewBuffer returns a Buffer over mem, for tests and for packets made off the hot path.
 // Headroom bytes of mem stay before the packet, or as many as there are.

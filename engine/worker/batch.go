@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"math/bits"
 	"time"
 
 	"github.com/millrace/millrace/engine/fib"
@@ -131,6 +132,25 @@ func (w *Worker) originate(buf *packet.Buffer, rx uint32) {
 		return
 	}
 	buf.RxInterface = rx
-	v.buf[v.n], v.head[v.n], v.size[v.n] = buf, nil, uint32(buf.Len()-int(buf.L3))
+	v.add(buf, buf.Len()-int(buf.L3))
+}
+
+// add puts a packet that is not plain into v; size is that from the network header on.
+func (v *vector) add(buf *packet.Buffer, size int) {
+	v.buf[v.n], v.head[v.n], v.size[v.n] = buf, nil, uint32(size)
 	v.n++
+}
+
+// flow is the key of packet i. That of a plain packet is made when somebody asks.
+func (v *vector) flow(i int) *flowKey {
+	k := &v.key[i]
+	if h := v.head[i]; h != nil {
+		k.a, k.e, k.f = le64(h, 26), uint64(v.buf[i].RxInterface)<<32, uint32(h[23])
+		if h[23] == packet.ProtoUDP || h[23] == packet.ProtoTCP {
+			k.e |= uint64(bits.ReverseBytes32(le32(h, 34)))
+		} else {
+			k.e |= uint64(ports(h[23], h[34:]))
+		}
+	}
+	return k
 }

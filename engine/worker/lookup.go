@@ -26,31 +26,31 @@ func (w *Worker) resolve(v *vector) {
 		all := b.all[:v.n]
 		w.match(v, all)
 		w.follow(v, all)
-		w.countRoutes(v)
 		return
 	}
 	misses := b.miss[:0]
 	for i := range v.n {
-		v.hash[i] = v.key[i].hash()
+		v.hash[i] = v.flow(i).hash()
 	}
 	for i := range v.n {
 		if e := b.flows.find(&v.key[i], v.hash[i], b.generation); e != nil {
-			v.adj[i], v.leaf[i] = e.adj, e.leaf
+			v.adj[i] = e.adj
+			w.countRoute(e.leaf, v.size[i])
 			continue
 		}
 		misses = append(misses, uint8(i))
 	}
-	if len(misses) > 0 {
-		misses = w.checkSources(v, misses)
-		w.match(v, misses)
-		w.follow(v, misses)
-		for _, i := range misses {
-			if v.adj[i] != noAdjacency {
-				b.flows.put(&v.key[i], v.hash[i], b.generation, v.adj[i], v.leaf[i])
-			}
+	if len(misses) == 0 {
+		return
+	}
+	misses = w.checkSources(v, misses)
+	w.match(v, misses)
+	w.follow(v, misses)
+	for _, i := range misses {
+		if v.adj[i] != noAdjacency {
+			b.flows.put(&v.key[i], v.hash[i], b.generation, v.adj[i], v.leaf[i])
 		}
 	}
-	w.countRoutes(v)
 }
 
 // remembers reports whether packets of this interface are worth an entry in the flow cache.
@@ -118,12 +118,21 @@ func (w *Worker) follow(v *vector, which []uint8) {
 				v.adj[i] = adj
 				if uint64(adj) < uint64(len(adjs)) {
 					if a := adjs[adj].Load(); a != nil && a.Kind == KindRewrite {
+						w.countRoute(v.leaf[i], v.size[i])
 						continue
 					}
 				}
 			}
 		}
 		w.lookup(v, int(i))
+	}
+}
+
+// countRoute counts a packet of size bytes, from the network header on, that went by the
+// route of leaf.
+func (w *Worker) countRoute(leaf, size uint32) {
+	if to := w.count.RouteTo; uint64(leaf) < uint64(len(to)) {
+		to[leaf].add(1, uint64(size))
 	}
 }
 
@@ -136,7 +145,7 @@ func (w *Worker) match6(v *vector, which []uint8) {
 	for _, i := range which {
 		k := &v.key[i]
 		switch {
-		case k.f&keyV6 == 0:
+		case v.head[i] != nil || k.f&keyV6 == 0:
 		case byte(k.c) == 0xff:
 			v.leaf[i] = fib.Miss // a group: not by the table
 		default:
@@ -161,17 +170,6 @@ func (w *Worker) uncached(v *vector) {
 			k.f = keyV6
 		}
 		w.lookup(v, i)
-	}
-	w.countRoutes(v)
-}
-
-func (w *Worker) countRoutes(v *vector) {
-	to := w.count.RouteTo
-	leaves, sizes := v.leaf[:v.n], v.size[:v.n]
-	for i, adj := range v.adj[:v.n] {
-		if leaf := leaves[i]; adj != noAdjacency && int(leaf) < len(to) {
-			to[leaf].add(1, uint64(sizes[i]))
-		}
 	}
 }
 
@@ -233,7 +231,7 @@ func passes(r *Route, f Filter, rx uint32) bool {
 // lookup finds the adjacency of packet i by its destination, through as many tables as
 // routes point to.
 func (w *Worker) lookup(v *vector, i int) {
-	buf, k := v.buf[i], &v.key[i]
+	buf, k := v.buf[i], v.flow(i)
 	rx := buf.RxInterface
 	var ifc *Interface
 	if int(rx) < len(w.batch.ifs) {
@@ -265,6 +263,7 @@ func (w *Worker) lookup(v *vector, i int) {
 		}
 		if a.Kind != KindLookup || a.Table4 == nil {
 			v.adj[i], v.leaf[i] = adj, leaf
+			w.countRoute(leaf, v.size[i])
 			return
 		}
 		t = a.Table4
@@ -299,6 +298,7 @@ func (w *Worker) lookup6(v *vector, i int, ifc *Interface) {
 			t = a.Table6
 		default:
 			v.adj[i], v.leaf[i] = adj, leaf
+			w.countRoute(leaf, v.size[i])
 			return
 		}
 	}
@@ -323,7 +323,7 @@ func (w *Worker) spread(r *Route, v *vector, i int) uint32 {
 	if r.Balance.Len() == 1 {
 		return 0
 	}
-	k := v.key[i]
+	k := *v.flow(i)
 	if r.HashFields != 0 && r.HashFields != HashDefault {
 		k = k.only(r.HashFields)
 	}

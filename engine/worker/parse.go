@@ -27,59 +27,63 @@ func (w *Worker) parse(bufs []*packet.Buffer) {
 	ifc, v := b.iface, b.cur
 	b.rx = received{}
 	front := ifc.front()
-	l3 := front.l3
-	b.l3 = l3
-	n, odd, bytes := 0, 0, uint64(0)
-	for _, buf := range bufs {
-		buf.RxInterface = ifc.Index
-		h := buf.Head(l3)
-		if h == nil || buf.Offload.Asks() {
-			odd++
-			n += w.parseOne(buf, n)
-			continue
+	b.l3 = front.l3
+	for i := 0; i < len(bufs); {
+		n, bytes := v.parsePlain(bufs[i:], &front)
+		b.rx.ip4 += uint64(n)
+		b.rx.bytes += bytes
+		b.rx.unicast.add(uint64(n), bytes)
+		if i += n; i < len(bufs) {
+			bufs[i].RxInterface = ifc.Index
+			w.parseOne(bufs[i])
+			i++
+		}
+	}
+	w.countRx(ifc, len(bufs))
+}
+
+// parsePlain puts the packets before the first that is not plain into v and returns how
+// many, and the sum of their lengths. Nothing is called in its loop.
+func (v *vector) parsePlain(bufs []*packet.Buffer, f *front) (int, uint64) {
+	l3, rx, mac, macMask, typ, typMask := f.l3, f.rx, f.mac, f.macMask, f.typ, f.typMask
+	bytes := uint64(0)
+	for j, buf := range bufs {
+		h, room := buf.Head(l3)
+		if h == nil {
+			v.n += j
+			return j, bytes + uint64(j)*uint64(l3)
 		}
 		// Version to fragment offset, TTL to checksum, both addresses.
 		x, y, z := le64(h, 14), le32(h, 22), le64(h, 26)
-		size, length := uint32(bits.ReverseBytes16(uint16(x>>16))), uint32(buf.Len())
-		if x>>48&0xff3f|(le64(h, 0)^front.mac)&front.macMask|uint64(le32(h, 12)^front.typ)&front.typMask != 0 ||
-			size-(packet.HeadLen-packet.EthLen) > length-l3-(packet.HeadLen-packet.EthLen) || // below, or beyond the end
+		size := uint32(bits.ReverseBytes16(uint16(x >> 16)))
+		const least = packet.HeadLen - packet.EthLen
+		if buf.Offload.Asks()|x>>48&0xff3f|(le64(h, 0)^mac)&macMask|uint64(le32(h, 12)^typ)&typMask != 0 ||
+			size-least > room-least || // below what is read here, or beyond the end
 			uint8(y) < 2 || !sums(x, y, z) {
-			odd++
-			n += w.parseOne(buf, n)
-			continue
+			v.n += j
+			return j, bytes + uint64(j)*uint64(l3)
 		}
-		bytes += uint64(length)
-		buf.L3, buf.L4 = uint16(l3), uint16(l3)+packet.IPv4Len
-		buf.Trim(int(l3 + size))
-		proto, up := uint8(y>>8), bits.ReverseBytes32(le32(h, 34))
-		if proto != packet.ProtoUDP && proto != packet.ProtoTCP {
-			up = ports(proto, h[34:])
-		}
-		i := uint8(n) // a vector is as long as an uint8 counts
-		k := &v.key[i]
-		k.a, k.e, k.f = z, uint64(ifc.Index)<<32|uint64(up), uint32(proto)
+		bytes += uint64(room)
+		buf.RxInterface = rx
+		buf.Settle(l3, size)
+		i := uint8(v.n + j) // a vector is as long as an uint8 counts
 		v.buf[i], v.head[i], v.size[i], v.dst[i] = buf, h, size, bits.ReverseBytes32(uint32(z>>32))
-		n++
 	}
-	v.n = n
-	plain := uint64(len(bufs) - odd)
-	b.rx.ip4 += plain
-	b.rx.bytes += bytes
-	b.rx.unicast.add(plain, bytes)
-	w.countRx(ifc, len(bufs))
+	v.n += len(bufs)
+	return len(bufs), bytes + uint64(len(bufs))*uint64(l3)
 }
 
 // front is where the network header of a plain packet on an interface is, and what its
 // first bytes are, as little-endian words under a mask.
 type front struct {
-	l3           uint32
+	l3, rx       uint32
 	mac, macMask uint64 // at 0
 	typ          uint32 // at 12: ethertype and IP version
 	typMask      uint64
 }
 
 func (i *Interface) front() front {
-	f := front{typ: 0x450000, typMask: 0xff0000}
+	f := front{rx: i.Index, typ: 0x450000, typMask: 0xff0000}
 	if i.Link == port.Ethernet {
 		m := i.MAC
 		f.l3 = packet.EthLen
@@ -118,9 +122,8 @@ func (w *Worker) countRx(ifc *Interface, n int) {
 	c.IP6[i] += r.ip6
 }
 
-// parseOne deals with a packet that is not plain and returns how many, 0 or 1, it put
-// into the current vector as number i.
-func (w *Worker) parseOne(buf *packet.Buffer, i int) int {
+// parseOne deals with a packet that is not plain.
+func (w *Worker) parseOne(buf *packet.Buffer) {
 	ifc, r := w.batch.iface, &w.batch.rx
 	rx := ifc.Index
 	p := buf.Bytes()
@@ -130,14 +133,14 @@ func (w *Worker) parseOne(buf *packet.Buffer, i int) int {
 	if ifc.Link == port.Ethernet {
 		if len(p) < packet.EthLen {
 			w.drop(EthernetTruncated, rx)
-			return 0
+			return
 		}
 		switch {
 		case p[0]&1 == 0:
 			r.unicast.add(1, n)
 			if packet.MAC(p[:6]) != ifc.MAC {
 				w.drop(EthernetMAC, rx)
-				return 0
+				return
 			}
 		case binary.BigEndian.Uint32(p) == 0xffffffff && p[4] == 0xff && p[5] == 0xff:
 			r.broadcast.add(1, n)
@@ -152,15 +155,15 @@ func (w *Worker) parseOne(buf *packet.Buffer, i int) int {
 	}
 	if !ifc.Up {
 		w.drop(InterfaceDown, rx)
-		return 0
+		return
 	}
 	switch typ {
 	case packet.EtherTypeIPv4:
 		r.ip4++
-		return w.parse4(buf, i)
+		w.parse4(buf)
 	case packet.EtherTypeIPv6:
 		r.ip6++
-		return w.parse6(buf, i)
+		w.parse6(buf)
 	case packet.EtherTypeARP:
 		w.arp(buf)
 	case packet.EtherTypeVLAN, packet.EtherTypeQinQ:
@@ -168,7 +171,6 @@ func (w *Worker) parseOne(buf *packet.Buffer, i int) int {
 	default:
 		w.drop(EthernetType, rx)
 	}
-	return 0
 }
 
 func etherTypeOf(first byte) uint16 {
@@ -181,34 +183,34 @@ func etherTypeOf(first byte) uint16 {
 	return 0
 }
 
-func (w *Worker) parse4(buf *packet.Buffer, i int) int {
+func (w *Worker) parse4(buf *packet.Buffer) {
 	ifc := w.batch.iface
 	l3 := buf.L3Bytes()
 	ip, r := packet.ParseIPv4(l3)
 	switch {
 	case r != packet.OK:
 		w.drop(reason4(r, l3), ifc.Index)
-		return 0
+		return
 	case !ifc.IP4:
 		w.drop(IP4NotEnabled, ifc.Index)
-		return 0
+		return
 	}
 	buf.SetLen(int(buf.L3) + len(ip))
 	if buf.Offload != (packet.Offload{}) && packet.CheckOffload(buf) != packet.OK {
 		w.drop(BadOffload, ifc.Index)
-		return 0
+		return
 	}
 	if ip.TTL() == 0 {
 		w.timeExceeded4(buf)
-		return 0
+		return
 	}
 	if ip.HeaderLen() != packet.IPv4Len {
 		w.drop(IP4Options, ifc.Index) // as VPP does with all but router alert
-		return 0
+		return
 	}
 	v := w.batch.cur
-	k := &v.key[i]
-	k.a, v.dst[i] = binary.LittleEndian.Uint64(ip[12:]), ip.DstUint32()
+	k := &v.key[v.n]
+	k.a, v.dst[v.n] = binary.LittleEndian.Uint64(ip[12:]), ip.DstUint32()
 	u := ip.Upper()
 	k.f = uint32(u.Proto)
 	k.e = uint64(ifc.Index) << 32
@@ -221,38 +223,37 @@ func (w *Worker) parse4(buf *packet.Buffer, i int) int {
 			k.e |= uint64(ports(u.Proto, ip[u.Offset:]))
 		}
 	}
-	v.buf[i], v.head[i], v.size[i] = buf, nil, uint32(len(ip))
-	return 1
+	v.add(buf, len(ip))
 }
 
-func (w *Worker) parse6(buf *packet.Buffer, i int) int {
+func (w *Worker) parse6(buf *packet.Buffer) {
 	ifc := w.batch.iface
 	l3 := buf.L3Bytes()
 	ip, r := packet.ParseIPv6(l3)
 	switch {
 	case r != packet.OK:
 		w.drop(reason6(r, l3), ifc.Index)
-		return 0
+		return
 	case !ifc.IP6:
 		w.drop(IP6NotEnabled, ifc.Index)
-		return 0
+		return
 	}
 	buf.SetLen(int(buf.L3) + len(ip))
 	if buf.Offload != (packet.Offload{}) && packet.CheckOffload(buf) != packet.OK {
 		w.drop(BadOffload, ifc.Index)
-		return 0
+		return
 	}
 	if ip.HopLimit() == 0 {
 		w.timeExceeded6(buf)
-		return 0
+		return
 	}
 	u, r := ip.Upper()
 	if r != packet.OK {
 		w.drop(IP6Extension, ifc.Index)
-		return 0
+		return
 	}
 	v := w.batch.cur
-	k := &v.key[i]
+	k := &v.key[v.n]
 	k.a, k.b = binary.LittleEndian.Uint64(ip[8:]), binary.LittleEndian.Uint64(ip[16:])
 	k.c, k.d = binary.LittleEndian.Uint64(ip[24:]), binary.LittleEndian.Uint64(ip[32:])
 	k.f = uint32(u.Proto) | keyV6
@@ -266,8 +267,7 @@ func (w *Worker) parse6(buf *packet.Buffer, i int) int {
 			k.e |= uint64(ports(u.Proto, ip[u.Offset:]))
 		}
 	}
-	v.buf[i], v.head[i], v.size[i] = buf, nil, uint32(len(ip))
-	return 1
+	v.add(buf, len(ip))
 }
 
 // ports are the four bytes that tell flows between two hosts apart: both ports, or the

@@ -20,22 +20,23 @@ func (w *Worker) rewrite(v *vector) {
 			continue
 		}
 		a, h, size := adjs[index].Load(), heads[i], sizes[i]
-		if a == nil || h == nil || a.Kind != KindRewrite || int(size) > a.MTU || a.Header[0]&1 != 0 || uint64(a.Interface) >= uint64(len(boxes)) {
+		if a == nil || h == nil || size > a.straight || uint64(a.Interface) >= uint64(len(boxes)) {
 			w.rewriteOne(bufs[i], index)
 			continue
 		}
 		age(h)
-		if uint32(a.HeaderLen) != l3 {
-			reframe(bufs[i], int(a.HeaderLen), int(l3))
+		to := uint32(a.HeaderLen)
+		if to != l3 {
+			reframe(bufs[i], int(to), int(l3))
 		}
-		if a.HeaderLen != 0 {
+		if to != 0 {
 			*(*[packet.EthLen]byte)(h[:]) = a.Header
 		}
 		b := &boxes[a.Interface]
 		if b.buf == nil {
 			w.outbox.open(a.Interface)
 		}
-		b.bytes += uint64(size) + uint64(a.HeaderLen)
+		b.bytes += uint64(size + to)
 		b.buf[uint8(b.n)] = bufs[i] // a box is as long as an uint8 counts
 		if b.n++; b.n == len(b.buf) {
 			w.emptyBox(a.Interface)

@@ -50,7 +50,12 @@ func (s *State) SetLeaf(leaf, route uint32) { atomic.StoreUint32(&s.leaves[leaf]
 func (s *State) SetRoute(i uint32, r *Route) { s.routes.Store(i, r) }
 
 // SetAdjacency stores an adjacency; it is not to be changed afterwards.
-func (s *State) SetAdjacency(i uint32, a *Adjacency) { s.adjs.Store(i, a) }
+func (s *State) SetAdjacency(i uint32, a *Adjacency) {
+	if a.Kind == KindRewrite && a.Header[0]&1 == 0 {
+		a.straight = uint32(max(0, a.MTU))
+	}
+	s.adjs.Store(i, a)
+}
 
 // Adjacency returns adjacency i, or nil.
 func (s *State) Adjacency(i uint32) *Adjacency { return s.adjs.Load(i) }
@@ -121,8 +126,11 @@ type Adjacency struct {
 	HeaderLen uint8 // 0 on IP links
 	Header    [packet.EthLen]byte
 	Interface uint32 // to send by
-	MTU       int    // L3, in bytes
-	NextHop   netip.Addr
+	// straight is the length from the network header on of the longest plain packet that
+	// is simply sent: the MTU where Kind and Header mean unicast, else 0.
+	straight uint32
+	MTU      int // L3, in bytes
+	NextHop  netip.Addr
 	// Source is the address to ask from; zero when the interface's own is chosen.
 	Source netip.Addr
 	Table4 *Table4
