@@ -29,6 +29,14 @@ type Capabilities struct {
 	USO      bool // accepts packet.GSOUDPL4
 }
 
+// Drops counts packets that a device dropped by itself, since it was opened. A port that
+// drops any has a method Drops() Drops.
+type Drops struct {
+	RxInvalid uint64 // received: not where the device's peer said
+	RxTooLong uint64 // received: longer than a buffer
+	TxTooLong uint64 // sent: taken, but longer than the device can ever carry
+}
+
 // Port is a packet device with one or more receive and transmit queues. Receive and
 // Transmit of different queues may run at the same time on different workers; a queue
 // is used by one worker at a time. Close is called after the last user has left.

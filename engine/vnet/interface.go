@@ -26,7 +26,8 @@ type iface struct {
 	link    port.Link
 	mac     packet.MAC
 	admin   bool
-	linkUp  bool
+	carrier bool // the device's
+	linkUp  bool // what is shown and forwarded by: no link while the interface is down
 	linkMTU uint16
 	mtu     [4]uint32
 	rxMode  RxMode
@@ -41,6 +42,7 @@ type iface struct {
 	linkLocals *table
 	lender     uint32
 	urpf       [2]urpf
+	drops      port.Drops // those that are counted already
 	dirty      bool
 }
 
@@ -101,7 +103,7 @@ func (p *Plane) byName(name string) *iface {
 
 func (p *Plane) newInterface(s InterfaceSpec, d port.Port) *iface {
 	i := &iface{
-		index: uint32(len(p.ifs)), spec: s, port: d, linkUp: s.LinkUp, lender: NoIndex,
+		index: uint32(len(p.ifs)), spec: s, port: d, carrier: s.LinkUp, linkUp: s.LinkUp, lender: NoIndex,
 		linkMTU: s.LinkMTU, rxMode: RxInterrupt, dirty: true,
 	}
 	if n := len(p.freeIfs); n > 0 {
@@ -126,10 +128,13 @@ func (p *Plane) newInterface(s InterfaceSpec, d port.Port) *iface {
 	i.link = d.Link()
 	copy(i.mac[:], d.HardwareAddr())
 	for q := range d.RxQueues() {
-		rx := &rxQueue{worker: p.nextWorker, mode: i.rxMode}
+		rx := &rxQueue{worker: p.nextWorker % len(p.workers), mode: i.rxMode}
 		rx.queue = &worker.Queue{Interface: i.index, Port: d, Index: q, Mode: worker.Mode(rx.mode)}
-		p.nextWorker = (p.nextWorker + 1) % len(p.workers)
+		p.nextWorker++
 		i.queues = append(i.queues, rx)
+	}
+	if d.RxQueues()%len(p.workers) == 0 {
+		p.nextWorker++ // the first queue has the most to do: not always on the same worker
 	}
 	if d.TxQueues() < len(p.workers) {
 		i.locks = make([]sync.Mutex, d.TxQueues())
@@ -179,6 +184,7 @@ func (p *Plane) DeleteInterface(index uint32) error {
 		p.freeIfs = append(p.freeIfs, index)
 		p.publishInterfaces()
 		p.barrier()
+		p.countDropsOf(i)
 		p.events.add(event{iface: &InterfaceEvent{Index: index, Deleted: true}})
 		return nil
 	})
@@ -332,7 +338,7 @@ func (p *Plane) publishInterfaces() {
 // view is what the workers see of i.
 func (p *Plane) view(i *iface) *worker.Interface {
 	v := &worker.Interface{
-		Index: i.index, Link: i.link, Up: i.admin, MAC: i.mac, Port: i.port, Locks: i.locks,
+		Index: i.index, Link: i.link, Up: i.admin, NoLink: !i.linkUp, MAC: i.mac, Port: i.port, Locks: i.locks,
 		IP4: i.users[0] > 0, IP6: i.users[1] > 0, Lender: i.lender,
 		Table4: i.tables[0].t4, Table6: i.tables[1].t6,
 		URPF4: worker.Filter(i.urpf[0].mode), URPF6: worker.Filter(i.urpf[1].mode),

@@ -24,11 +24,20 @@ func (p *Plane) attach(i *iface) {
 	}
 }
 
+// pollingSetter is a port whose peer signals, but need not while a queue is polled. The
+// queue is with no worker when it is called.
+type pollingSetter interface {
+	SetPolling(queue int, polling bool)
+}
+
 func (p *Plane) attachQueue(i *iface, q *rxQueue) {
 	if q.attached || !i.admin {
 		return
 	}
 	q.queue.Mode = worker.Mode(q.mode)
+	if s, ok := i.port.(pollingSetter); ok {
+		s.SetPolling(q.queue.Index, q.mode == RxPolling)
+	}
 	if err := p.workers[q.worker].Add(q.queue); err != nil {
 		p.log.Error("receive queue cannot be watched", "sw_if_index", i.index, "queue", q.queue.Index, "err", err)
 		return

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/engine/fib"
+	"github.com/millrace/millrace/engine/port"
 	"github.com/millrace/millrace/engine/worker"
 )
 
@@ -195,19 +196,26 @@ func (p *Plane) housekeep(ctx context.Context) error {
 			}
 		case <-tick.C:
 			p.age()
+			p.countDrops()
 		}
 	}
 }
 
+// closePorts holds no lock while it closes them: a port may wait for a goroutine that
+// reports its link.
 func (p *Plane) closePorts() error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	var err error
+	var ports []port.Port
 	for _, i := range p.ifs {
 		if i != nil && i.port != nil {
-			err = errors.Join(err, i.port.Close())
+			ports = append(ports, i.port)
 			i.port = nil
 		}
+	}
+	p.mu.Unlock()
+	var err error
+	for _, d := range ports {
+		err = errors.Join(err, d.Close())
 	}
 	return err
 }

@@ -46,7 +46,11 @@ func (p *Plane) down(i *iface) {
 func (p *Plane) switchAdmin(i *iface, up bool) {
 	i.admin = up
 	if i.port == nil && i.index != 0 {
-		i.linkUp = up // a loopback's carrier is its switch
+		i.carrier = up // a loopback's carrier is its switch
+	}
+	i.linkUp = up && i.carrier
+	if s, ok := i.port.(adminSetter); ok {
+		s.SetAdminUp(up)
 	}
 	if !up {
 		p.detach(i)
@@ -69,9 +73,15 @@ func (p *Plane) switchAdmin(i *iface, up bool) {
 	}
 }
 
-// SetLinkUp notes the carrier; paths by an interface without one do not forward.
+// adminSetter is a port that acts on being set up or down. It may not call the Plane.
+type adminSetter interface{ SetAdminUp(bool) }
+
+// SetLinkUp notes the carrier; paths by an interface without one do not forward. As in
+// VPP, setting an interface down takes its link down, and a carrier that comes meanwhile
+// shows again.
 func (p *Plane) SetLinkUp(index uint32, up bool) error {
 	return p.withInterface(index, func(i *iface) error {
+		i.carrier = up
 		if i.linkUp == up {
 			return nil
 		}

@@ -96,6 +96,7 @@ func (p *Plane) WatchNeighbors(f func(NeighborEvent)) (stop func()) {
 // between two of its batches.
 func (p *Plane) Errors() iter.Seq2[int, ErrorCounter] {
 	return func(yield func(int, ErrorCounter) bool) {
+		p.countDrops()
 		names := ErrorNames()
 		for thread := range p.cfg.Counters {
 			row := p.errorRow(thread)
@@ -116,6 +117,8 @@ func (p *Plane) Errors() iter.Seq2[int, ErrorCounter] {
 func (p *Plane) errorRow(thread int) (row []uint64) {
 	read := func() { row = slices.Clone(p.cfg.Counters[thread].Errors) }
 	if thread == 0 {
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		read()
 	} else {
 		p.workers[thread-1].Do(read)

@@ -99,6 +99,9 @@ const (
 	TxInterfaceDown
 	TxGone
 	TxMalformed
+	TxTooLong
+	RxInvalid
+	RxTooLong
 	NoBuffers
 	LearnQueueFull
 	Panic
@@ -210,6 +213,9 @@ func Names() []Name {
 		TxInterfaceDown:      {"interface-output", "interface is down", Error},
 		TxGone:               {"interface-output", "interface is deleted", Error},
 		TxMalformed:          {"interface-output", "checksum could not be finished", Error},
+		TxTooLong:            {"interface-output", "packet longer than the device's ring", Error},
+		RxInvalid:            {"memif-input", "bad descriptor", Error},
+		RxTooLong:            {"memif-input", "packet longer than a buffer", Error},
 		NoBuffers:            {"interface-output", "out of buffers", Error},
 		LearnQueueFull:       {"ip-neighbor", "learned neighbours lost: control thread busy", Error},
 		Panic:                {"worker", "batches dropped after an internal error", Error},

@@ -163,6 +163,7 @@ type Interface struct {
 	Index    uint32
 	Link     port.Link
 	Up       bool // admin up
+	NoLink   bool // the device has no link: nothing can be sent
 	MAC      packet.MAC
 	Port     port.Port // nil: a loopback, which drops what it is sent
 	Caps     port.Capabilities

@@ -101,7 +101,7 @@ func (w *Worker) flushBox(tx uint32) {
 	case len(bufs) == 0:
 	case ifc == nil:
 		w.dropAll(bufs, TxGone, tx)
-	case !ifc.Up || ifc.Port == nil:
+	case !ifc.Up || ifc.NoLink || ifc.Port == nil:
 		w.dropAll(bufs, TxInterfaceDown, tx)
 	case b.cut || b.work:
 		w.transmitCut(ifc, bufs)
