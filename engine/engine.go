@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,6 +27,7 @@ import (
 type Config struct {
 	APISocket     string // path of the binary API socket
 	StatsSocket   string // path of the stats segment socket
+	RuntimeDir    string // of memif sockets with relative names; "" = that of APISocket
 	Workers       int    // threads that move packets
 	MaxInterfaces int
 	MaxRoutes     int    // with the routes that interfaces and neighbours make
@@ -88,7 +90,7 @@ func (e *Engine) build() error {
 	}
 	e.server, err = api.New(api.Config{
 		Plane: e.plane, Stats: e.segment, Counters: e.segment.Counters(), Threads: e.threads,
-		Version: e.config.Version, Logger: e.config.Logger,
+		Version: e.config.Version, RuntimeDir: cmp.Or(e.config.RuntimeDir, filepath.Dir(e.config.APISocket)), Logger: e.config.Logger,
 	})
 	return err
 }

@@ -43,6 +43,7 @@ func (s *Server) commandTable() []command {
 		{"show ip6 punt redirect", "show ip6 punt redirect", s.showPunt6},
 		{"show ip table", "show ip table", s.showTables4},
 		{"show ip6 table", "show ip6 table", s.showTables6},
+		{"show memif", "show memif [<interface>]", s.showMemif},
 		{"show runtime", "Show packet rates of the threads", s.showRuntime},
 		{"show threads", "Show threads", s.showThreadsCommand},
 		{"show version", "show version information", s.showVersionCommand},

@@ -75,6 +75,7 @@ const (
 	deviceLoopback = "Loopback"
 	deviceTap      = "virtio"
 	deviceAfPacket = "af-packet"
+	deviceMemif    = "memif"
 )
 
 func (s *Server) deleteLoopback(_ *session, q *interfaces.DeleteLoopback, _ *interfaces.DeleteLoopbackReply) error {

@@ -42,7 +42,9 @@ type Config struct {
 	Counters []vnet.Counters // for the show commands; row 0 = main thread
 	Threads  func() []Thread
 	Version  string
-	Logger   *slog.Logger
+	// RuntimeDir is where sockets with relative names are.
+	RuntimeDir string
+	Logger     *slog.Logger
 }
 
 // Server answers binary API clients.
@@ -52,14 +54,17 @@ type Server struct {
 	counters []vnet.Counters
 	threads  func() []Thread
 	version  string
-	started  time.Time
-	log      *slog.Logger
+	// runtimeDir is where memif sockets with relative names are.
+	runtimeDir string
+	started    time.Time
+	log        *slog.Logger
 
 	table         *table
 	leave         *entry // sockclnt_delete
 	ifEvent       *entry
 	neighborEvent *entry
 	devices       *devices
+	memifs        *memifs
 	settings      *settings
 	marks         marks
 	cleared       clearedErrors
@@ -78,7 +83,7 @@ type Server struct {
 func New(c Config) (*Server, error) {
 	s := &Server{
 		plane: c.Plane, stats: c.Stats, counters: c.Counters, threads: c.Threads, version: c.Version,
-		started: time.Now(), log: c.Logger, devices: newDevices(), settings: newSettings(), sessions: map[*session]struct{}{},
+		started: time.Now(), log: c.Logger, devices: newDevices(), runtimeDir: c.RuntimeDir, memifs: newMemifs(c.RuntimeDir), settings: newSettings(), sessions: map[*session]struct{}{},
 		last: firstClient - 1,
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())

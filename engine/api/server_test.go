@@ -78,7 +78,7 @@ func testServer(t testing.TB) *Server {
 func serverOn(t testing.TB, plane *vnet.Plane, counters []vnet.Counters) *Server {
 	t.Helper()
 	s, err := New(Config{
-		Plane: plane, Stats: namesOnly{}, Counters: counters, Version: "test", Logger: slog.New(slog.DiscardHandler),
+		Plane: plane, Stats: namesOnly{}, Counters: counters, Version: "test", RuntimeDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler),
 		Threads: func() []Thread {
 			return []Thread{{Name: "vpp_main", TID: 4242, CPU: -1}, {Name: "vpp_wk_0", Type: "workers", CPU: 1}, {Name: "vpp_wk_1", Type: "workers", CPU: -1}}
 		},
