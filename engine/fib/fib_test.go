@@ -116,7 +116,7 @@ func checkMany(t *testing.T, trie *fib.Trie4, r *rand.Rand) {
 		addrs[i] = u32(crowded4(r))
 	}
 	view := trie.Reader()
-	view.LookupAll(addrs, leaves)
+	view.LookupAll(addrs, leaves, new(fib.Scratch))
 	for i, a := range addrs {
 		if want := trie.Lookup(a); leaves[i] != want {
 			t.Fatalf("LookupAll of %#x = %d, want %d", a, leaves[i], want)
@@ -178,7 +178,7 @@ func TestReadersBesideWriter(t *testing.T) {
 				for i := range addrs {
 					addrs[i] = 10<<24 | 1<<8 | r.Uint32()&0xff
 				}
-				view.LookupAll(addrs[:], leaves[:])
+				view.LookupAll(addrs[:], leaves[:], new(fib.Scratch))
 				for _, got := range leaves {
 					if got != 7 {
 						done <- fmt.Errorf("one of many IPv4 lookups = %d, want 7", got)
@@ -279,11 +279,11 @@ func TestLookupsDoNotAllocate(t *testing.T) {
 	trie.Insert(10<<24, 27, 1)
 	a := netip.MustParseAddr("fd00::1").As16()
 	h.Insert(a, 128, 1)
-	addrs, leaves := make([]uint32, 32), make([]uint32, 32)
+	addrs, leaves, s := make([]uint32, 32), make([]uint32, 32), fib.Scratch{}
 	if n := testing.AllocsPerRun(100, func() {
 		r := trie.Reader()
 		r.Lookup(10 << 24)
-		r.LookupAll(addrs, leaves)
+		r.LookupAll(addrs, leaves, &s)
 		h.Lookup(a[:])
 	}); n != 0 {
 		t.Errorf("%v allocations per lookup", n)
@@ -300,7 +300,7 @@ func BenchmarkTrie4(b *testing.B) {
 	for i := range addrs {
 		addrs[i] = r.Uint32()
 	}
-	leaves := make([]uint32, 256)
+	leaves, scratch := make([]uint32, 256), new(fib.Scratch)
 	b.Run("one by one", func(b *testing.B) {
 		for at := 0; b.Loop(); at = (at + 256) % len(addrs) {
 			view := trie.Reader()
@@ -313,7 +313,7 @@ func BenchmarkTrie4(b *testing.B) {
 	b.Run("many", func(b *testing.B) {
 		for at := 0; b.Loop(); at = (at + 256) % len(addrs) {
 			view := trie.Reader()
-			view.LookupAll(addrs[at:at+256], leaves)
+			view.LookupAll(addrs[at:at+256], leaves, scratch)
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/256, "ns/lookup")
 	})

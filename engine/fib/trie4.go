@@ -134,25 +134,30 @@ func (r *Reader) Lookup(addr uint32) uint32 {
 	return v
 }
 
-// LookupAll looks many addresses up: leaves[i] becomes Lookup(addrs[i]). leaves is as long
-// as addrs.
-//
-// It goes level by level over all of them, first loading, then sorting out who goes on: a
-// loop in which nothing waits for what was loaded keeps a core's misses overlapping.
-func (r *Reader) LookupAll(addrs, leaves []uint32) {
-	leaves = leaves[:len(addrs)]
-	for len(addrs) > chunk {
-		r.lookupChunk(addrs[:chunk], leaves[:chunk])
-		addrs, leaves = addrs[chunk:], leaves[chunk:]
-	}
-	r.lookupChunk(addrs, leaves)
+// Scratch is memory that LookupAll works in.
+type Scratch struct {
+	deep [chunk]uint8  // the addresses, by number, that go on to the next level
+	slot [chunk]uint32 // where each of deep goes on, then what is found there
 }
 
 // chunk is how many addresses go through a level at once; a number in it is an uint8.
 const chunk = 256
 
-func (r *Reader) lookupChunk(addrs, leaves []uint32) {
-	var deep [chunk]uint8 // those that go on to the next level
+// LookupAll looks many addresses up: leaves[i] becomes Lookup(addrs[i]). leaves is as long
+// as addrs.
+//
+// It goes level by level over all of them, and loads in loops that do nothing else: the
+// fewer instructions between two loads, the more of them are on their way together.
+func (r *Reader) LookupAll(addrs, leaves []uint32, s *Scratch) {
+	leaves = leaves[:len(addrs)]
+	for len(addrs) > chunk {
+		r.lookupChunk(addrs[:chunk], leaves[:chunk], s)
+		addrs, leaves = addrs[chunk:], leaves[chunk:]
+	}
+	r.lookupChunk(addrs, leaves, s)
+}
+
+func (r *Reader) lookupChunk(addrs, leaves []uint32, s *Scratch) {
 	root := (*[rootSize]uint32)(r.root)
 	leaves = leaves[:len(addrs)]
 	for i, a := range addrs {
@@ -160,46 +165,40 @@ func (r *Reader) lookupChunk(addrs, leaves []uint32) {
 	}
 	n := 0
 	for i, v := range leaves {
-		deep[uint8(n)] = uint8(i)
+		s.deep[uint8(n)], s.slot[uint8(n)] = uint8(i), v<<8|addrs[i]>>8&0xff
 		n += int(v >> 31)
 		if v == Miss {
 			leaves[i] = r.def
 		}
 	}
-	for shift := 8; n > 0 && shift >= 0; shift -= 8 {
-		n = r.level(addrs, leaves, deep[:n], uint(shift))
+	if n = r.level(addrs, leaves, n, s); n > 0 {
+		r.level(addrs, leaves, n, s)
 	}
 }
 
-// level takes the addresses numbered in deep through their blocks and returns how many,
-// then the first of deep, go on.
-func (r *Reader) level(addrs, leaves []uint32, deep []uint8, shift uint) int {
-	leaves = leaves[:len(addrs)]
+// level looks into the n slots that s names. It returns how many addresses go on by their
+// last 8 bits, and leaves these and their slots in s.
+func (r *Reader) level(addrs, leaves []uint32, n int, s *Scratch) int {
 	slots := r.slots
-	for _, i := range deep {
-		if int(i) >= len(addrs) {
-			break // never: what is in deep numbers an address
-		}
-		k := leaves[i]<<8 | addrs[i]>>shift&0xff
+	names := s.slot[:n]
+	for j, k := range names {
 		if uint64(k) >= uint64(len(slots)) { // a block that came after the view
 			slots = *r.blocks.slots.Load()
 			r.slots = slots
 		}
-		leaves[i] = atomic.LoadUint32(&slots[k])
+		names[j] = atomic.LoadUint32(&slots[k])
 	}
-	n := 0
-	for _, i := range deep {
-		if int(i) >= len(addrs) {
-			break
-		}
-		v := leaves[i]
-		deep[n] = i
-		n += int(v >> 31)
+	next := 0
+	for j, v := range names {
+		i := s.deep[uint8(j)]
+		s.deep[uint8(next)], s.slot[uint8(next)] = i, v<<8|addrs[i]&0xff
+		next += int(v >> 31)
 		if v == Miss {
-			leaves[i] = r.def
+			v = r.def
 		}
+		leaves[i] = v
 	}
-	return n
+	return next
 }
 
 // at reads a slot of a block. A block beyond the view came after it: the view is renewed.

@@ -21,21 +21,27 @@ const noAdjacency = NoIndex
 // and leaves it to others.
 func (w *Worker) resolve(v *vector) {
 	b := &w.batch
-	ifc := b.iface
-	if !ifc.remembers() {
-		all := b.all[:v.n]
-		w.match(v, all)
-		w.follow(v, all)
-		return
+	if b.iface.remembers() {
+		w.recall(v)
+	} else {
+		w.match(v, b.all[:v.n])
+		w.follow(v, b.all[:v.n])
 	}
-	misses := b.miss[:0]
+	w.countRoutes(v)
+}
+
+// recall takes the adjacencies of known flows from the cache, and has it remember those
+// of others.
+func (w *Worker) recall(v *vector) {
+	b := &w.batch
 	for i := range v.n {
 		v.hash[i] = v.flow(i).hash()
 	}
+	b.flows.touch(v.hash[:v.n])
+	misses := b.miss[:0]
 	for i := range v.n {
-		if e := b.flows.find(&v.key[i], v.hash[i], b.generation); e != nil {
-			v.adj[i] = e.adj
-			w.countRoute(e.leaf, v.size[i])
+		if adj, leaf, ok := b.flows.find(&v.key[i], v.hash[i], b.generation); ok {
+			v.adj[i], v.leaf[i] = adj, leaf
 			continue
 		}
 		misses = append(misses, uint8(i))
@@ -49,6 +55,17 @@ func (w *Worker) resolve(v *vector) {
 	for _, i := range misses {
 		if v.adj[i] != noAdjacency {
 			b.flows.put(&v.key[i], v.hash[i], b.generation, v.adj[i], v.leaf[i])
+		}
+	}
+}
+
+// countRoutes counts the packets that have an adjacency by their routes.
+func (w *Worker) countRoutes(v *vector) {
+	to := w.count.RouteTo
+	leaves, sizes := v.leaf[:v.n], v.size[:v.n]
+	for i, adj := range v.adj[:v.n] {
+		if leaf := leaves[i]; adj != noAdjacency && uint64(leaf) < uint64(len(to)) {
+			to[leaf].add(1, uint64(sizes[i]))
 		}
 	}
 }
@@ -73,6 +90,8 @@ func (w *Worker) checkSources(v *vector, which []uint8) []uint8 {
 type looking struct {
 	addr [packet.BatchSize]uint32
 	leaf [packet.BatchSize]uint32
+
+	scratch fib.Scratch
 }
 
 // match finds the leaves of packets that came in by the batch's interface: many lookups
@@ -82,13 +101,13 @@ func (w *Worker) match(v *vector, which []uint8) {
 	if ifc.Table4 != nil {
 		t := ifc.Table4.Trie.Reader()
 		if len(which) == v.n {
-			t.LookupAll(v.dst[:v.n], v.leaf[:v.n])
+			t.LookupAll(v.dst[:v.n], v.leaf[:v.n], &w.batch.look.scratch)
 		} else {
 			l := &w.batch.look
 			for j, i := range which {
 				l.addr[uint8(j)] = v.dst[i]
 			}
-			t.LookupAll(l.addr[:len(which)], l.leaf[:len(which)])
+			t.LookupAll(l.addr[:len(which)], l.leaf[:len(which)], &l.scratch)
 			for j, i := range which {
 				v.leaf[i] = l.leaf[uint8(j)]
 			}
@@ -118,21 +137,12 @@ func (w *Worker) follow(v *vector, which []uint8) {
 				v.adj[i] = adj
 				if uint64(adj) < uint64(len(adjs)) {
 					if a := adjs[adj].Load(); a != nil && a.Kind == KindRewrite {
-						w.countRoute(v.leaf[i], v.size[i])
 						continue
 					}
 				}
 			}
 		}
 		w.lookup(v, int(i))
-	}
-}
-
-// countRoute counts a packet of size bytes, from the network header on, that went by the
-// route of leaf.
-func (w *Worker) countRoute(leaf, size uint32) {
-	if to := w.count.RouteTo; uint64(leaf) < uint64(len(to)) {
-		to[leaf].add(1, uint64(size))
 	}
 }
 
@@ -171,6 +181,7 @@ func (w *Worker) uncached(v *vector) {
 		}
 		w.lookup(v, i)
 	}
+	w.countRoutes(v)
 }
 
 // checkSource applies uRPF of the receiving interface.
@@ -263,7 +274,6 @@ func (w *Worker) lookup(v *vector, i int) {
 		}
 		if a.Kind != KindLookup || a.Table4 == nil {
 			v.adj[i], v.leaf[i] = adj, leaf
-			w.countRoute(leaf, v.size[i])
 			return
 		}
 		t = a.Table4
@@ -298,7 +308,6 @@ func (w *Worker) lookup6(v *vector, i int, ifc *Interface) {
 			t = a.Table6
 		default:
 			v.adj[i], v.leaf[i] = adj, leaf
-			w.countRoute(leaf, v.size[i])
 			return
 		}
 	}
