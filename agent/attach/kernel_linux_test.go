@@ -187,3 +187,45 @@ func wireVeth(t *testing.T, h *netlink.Handle) {
 		}
 	}
 }
+
+// TestIntegrationKernelListens finds a listening SOCK_SEQPACKET socket of that very name
+// and namespace, and comes back to its own namespace.
+func TestIntegrationKernelListens(t *testing.T) {
+	netnstest.NeedRoot(t)
+	netnstest.CheckLeaks(t)
+	ns := netnstest.New(t)
+	open := func(name string, kind int, listening bool) {
+		ns.Run(t, func() error {
+			fd, err := unix.Socket(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				return err
+			}
+			t.Cleanup(func() { unix.Close(fd) })
+			if err = unix.Bind(fd, &unix.SockaddrUnix{Name: "@" + name}); err == nil && listening {
+				err = unix.Listen(fd, 1)
+			}
+			return err
+		})
+	}
+	open("millrace/memif0", unix.SOCK_SEQPACKET, true)
+	open("millrace/bound", unix.SOCK_SEQPACKET, false)
+	open("millrace/stream", unix.SOCK_STREAM, true)
+	for _, tt := range []struct {
+		path, socket string
+		want         bool
+	}{
+		{ns.Path, "millrace/memif0", true},
+		{ns.Path, "millrace/memif", false},
+		{ns.Path, "millrace/bound", false},
+		{ns.Path, "millrace/stream", false},
+		{"/proc/self/ns/net", "millrace/memif0", false},
+	} {
+		got, err := Kernel{}.Listens(tt.path, tt.socket)
+		if got != tt.want || err != nil {
+			t.Errorf("@%s in %s: %v, %v, want %v", tt.socket, tt.path, got, err, tt.want)
+		}
+	}
+	if _, err := (Kernel{}).Listens("/run/netns/never-was", "x"); !errors.Is(err, ErrNoNamespace) {
+		t.Errorf("without a namespace: %v", err)
+	}
+}
