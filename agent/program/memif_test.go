@@ -1,6 +1,7 @@
 package program
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -94,7 +95,7 @@ func TestIntegrationMemif(t *testing.T) {
 		p := program(t, m.Connect(t))
 		base := memifDeviceOf(ns.Path)
 		reach(t, p, memifWish(t, base))
-		hello(t, ns, base.Socket)
+		hello(t, ns, base)
 		refused(t, other, base.Socket)
 		for _, name := range slices.Sorted(maps.Keys(memifChanges(other.Path))) {
 			d := base
@@ -110,10 +111,12 @@ func TestIntegrationMemif(t *testing.T) {
 			// Another life of the agent finds it as it is.
 			p = program(t, m.Connect(t))
 			same(t, memifWish(t, d), observe(t, p))
+			where := ns
 			if name == "netns" {
-				hello(t, other, d.Socket)
+				where = other
 				refused(t, ns, d.Socket)
 			}
+			hello(t, where, d)
 			reach(t, p, memifWish(t, base))
 		}
 		// Several, on sockets of their own, survive the machine's restart.
@@ -128,8 +131,8 @@ func TestIntegrationMemif(t *testing.T) {
 			t.Fatalf("a machine made anew has something of ours:\n%s", s)
 		}
 		reach(t, p, want)
-		hello(t, ns, second.Socket)
-		hello(t, other, third.Socket)
+		hello(t, ns, second)
+		hello(t, other, third)
 		reach(t, p, memifWish(t, base))
 		refused(t, ns, second.Socket)
 		reach(t, p, dataplane.State{})
@@ -196,7 +199,7 @@ func TestIntegrationMemifRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		reach(t, p, memifWish(t, base))
-		hello(t, ns, base.Socket)
+		hello(t, ns, base)
 	})
 }
 
@@ -230,7 +233,7 @@ func TestIntegrationMemifRemains(t *testing.T) {
 			t.Fatal(err)
 		}
 		reach(t, p, memifWish(t, untagged))
-		hello(t, ns, untagged.Socket)
+		hello(t, ns, untagged)
 		reach(t, p, dataplane.State{})
 		if diff := cmp.Diff([]string{foreign}, sockets(t, p)); diff != "" {
 			t.Errorf("sockets that are left (-want +got):\n%s", diff)
@@ -281,11 +284,36 @@ func noSockets(t *testing.T, p *Program) {
 	}
 }
 
-// hello connects as a client would and wants the server's greeting.
-func hello(t *testing.T, ns *netnstest.Namespace, socket string) {
+const (
+	ack        = 1
+	disconnect = 8
+)
+
+// hello introduces itself as a client would, and wants to be taken; with a wrong secret or
+// mode it wants to be refused.
+func hello(t *testing.T, ns *netnstest.Namespace, d dataplane.Memif) {
+	t.Helper()
+	text, _, _ := d.Secret.Reveal()
+	if got := introduce(t, ns, d, text); got != ack {
+		t.Errorf("%+v answers the client with message %d, want an ACK", d, got)
+	}
+	if text != "" {
+		if got := introduce(t, ns, d, text+"?"); got != disconnect {
+			t.Errorf("%+v answers a client with another secret with message %d, want a DISCONNECT", d, got)
+		}
+	}
+	if d.Mode = dataplane.MemifIP - d.Mode; introduce(t, ns, d, text) != disconnect {
+		t.Errorf("a client in mode %s is not refused", d.Mode)
+	}
+}
+
+// introduce returns the type of the server's answer to INIT. A client that leaves before
+// its INIT would end VPP 25.10: its memif_master_conn_fd_read_ready forgets the connection
+// and reads from it once more.
+func introduce(t *testing.T, ns *netnstest.Namespace, d dataplane.Memif, secret string) (answer byte) {
 	t.Helper()
 	ns.Run(t, func() error {
-		fd, err := connect(socket)
+		fd, err := connect(d.Socket)
 		if err != nil {
 			return err
 		}
@@ -295,8 +323,25 @@ func hello(t *testing.T, ns *netnstest.Namespace, socket string) {
 		if err == nil && (n != 128 || b[0] != 2) {
 			err = fmt.Errorf("%d bytes of type %d came, want a HELLO", n, b[0])
 		}
+		if err != nil {
+			return err
+		}
+		init := make([]byte, 128)
+		init[0], init[8] = 3, byte(d.Mode)
+		binary.LittleEndian.PutUint16(init[2:], 0x0200)
+		binary.LittleEndian.PutUint32(init[4:], d.ID)
+		copy(init[9:32], secret)
+		copy(init[33:64], "test")
+		if _, err = unix.Write(fd, init); err == nil {
+			n, err = unix.Read(fd, b)
+		}
+		if err == nil && n != 128 {
+			err = fmt.Errorf("%d bytes came after INIT", n)
+		}
+		answer = b[0]
 		return err
 	})
+	return answer
 }
 
 func refused(t *testing.T, ns *netnstest.Namespace, socket string) {
