@@ -266,6 +266,11 @@ const none8 = dataplane.RPF(^uint8(0))
 func (p *Program) settings(b *batch, i int, o, was dataplane.Interface) {
 	index := interface_types.InterfaceIndex(p.ports[o.Name].index)
 	fresh := was.RPF == none8
+	if fresh && asksNeighbors(o) {
+		// No dump shows it: it comes before the tag, without which the interface does not
+		// count as made.
+		b.add(i, enableIP6(index), nil)
+	}
 	if _, isTun := o.Device.(dataplane.Tun); fresh && !isTun { // a tun brings its tag along
 		b.add(i, vpp.Exchange{
 			Request: &interfaces.SwInterfaceTagAddDel{IsAdd: true, SwIfIndex: index, Tag: tag(o)},

@@ -11,6 +11,7 @@ import (
 
 	"go.fd.io/govpp/api"
 	"go.fd.io/govpp/binapi/interface_types"
+	"go.fd.io/govpp/binapi/ip"
 	"go.fd.io/govpp/binapi/memif"
 
 	"github.com/millrace/millrace/dataplane"
@@ -236,6 +237,20 @@ func createdMemif(socket uint32, e vpp.Exchange) (port, bool) {
 		return port{}, false
 	}
 	return port{index: uint32(r.SwIfIndex), driver: driverMemif, socket: socket}, true
+}
+
+// asksNeighbors says that an interface finds out by itself who is at its other end. For
+// IPv6 that takes a link-local address to ask from, which borrowed addresses do not bring.
+func asksNeighbors(o dataplane.Interface) bool {
+	d, ok := o.Device.(dataplane.Memif)
+	return ok && d.Mode == dataplane.MemifEthernet
+}
+
+func enableIP6(index interface_types.InterfaceIndex) vpp.Exchange {
+	return vpp.Exchange{
+		Request: &ip.SwInterfaceIP6EnableDisable{SwIfIndex: index, Enable: true},
+		Reply:   &ip.SwInterfaceIP6EnableDisableReply{},
+	}
 }
 
 // deleteMemif removes the interface, then its socket if that is ours.

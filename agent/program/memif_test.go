@@ -123,6 +123,13 @@ func TestIntegrationMemif(t *testing.T) {
 		second, third := base, base
 		second.Socket, third.Netns = "millrace/memif1", other.Path
 		want := memifWish(t, base, second, third)
+		for _, f := range []dataplane.Family{dataplane.IPv4, dataplane.IPv6} { // one in a table of its own
+			want.Put(dataplane.Table{Family: f, ID: 5})
+		}
+		last, _ := want.Object(dataplane.InterfaceKey("pod/2"))
+		bound := last.(dataplane.Interface)
+		bound.Table = 5
+		want.Put(bound)
 		reach(t, p, want)
 		stop()
 		stop = m.Start(t)
