@@ -112,7 +112,7 @@ func password(facts cluster.Snapshot, pod cluster.PodKey, ref memifspec.SecretRe
 	}
 	value, ok := object.Data[ref.Key]
 	if !ok {
-		return secret.Text{}, fmt.Errorf("Secret %s has no key %s, only %v", key, ref.Key, slices.Sorted(maps.Keys(object.Data)))
+		return secret.Text{}, fmt.Errorf("there is no key %s in Secret %s, only %v", ref.Key, key, slices.Sorted(maps.Keys(object.Data)))
 	}
 	text, _, _ := value.Reveal()
 	switch {

@@ -146,7 +146,7 @@ func TestAddMemifErrors(t *testing.T) {
 		{`[{"name": "a", "ringSize": 1000}]`, cni.CodeAnnotation, []string{"millrace.io/memif[0].ringSize: 1000", "power of two"}},
 		{`[{"name": "a"}, {"name": "eth0"}]`, cni.CodeAnnotation, []string{"millrace.io/memif[1].name", "already an interface"}},
 		{`[{"name": "a", "secret": "gone/psk"}]`, cni.CodeSecret, []string{"memif a of c1/eth0", "no Secret default/gone"}},
-		{`[{"name": "a", "secret": "keys/gone"}]`, cni.CodeSecret, []string{"Secret default/keys has no key gone", "[empty line long psk]"}},
+		{`[{"name": "a", "secret": "keys/gone"}]`, cni.CodeSecret, []string{"no key gone in Secret default/keys", "[empty line long psk]"}},
 		{`[{"name": "a", "secret": "keys/empty"}]`, cni.CodeSecret, []string{"is empty"}},
 		{`[{"name": "a", "secret": "keys/long"}]`, cni.CodeSecret, []string{"holds 24 bytes", "takes 23"}},
 		{`[{"name": "a", "secret": "keys/line"}]`, cni.CodeSecret, []string{"a line break"}},

@@ -200,7 +200,7 @@ func (s Spec) Check(path string) error {
 	case s.Name == "":
 		return fmt.Errorf("%s.name: is missing", path)
 	case len(s.Name) > 15 || strings.ContainsFunc(s.Name, badInName) || s.Name == "." || s.Name == "..":
-		return fmt.Errorf("%s.name: %q: want 1 to 15 letters, digits and - _ .", path, s.Name)
+		return fmt.Errorf("%s.name: %q: want 1 to 15 letters, digits, dashes, dots and underscores", path, s.Name)
 	case s.Mode > IP:
 		return fmt.Errorf("%s.mode: %d: want ethernet or ip", path, s.Mode)
 	case s.RxQueues == 0:
