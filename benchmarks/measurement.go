@@ -30,6 +30,8 @@ type Measurement struct {
 	Command string    `json:"command,omitempty"` // what a sceptic would type
 	Samples []float64 `json:"samples"`
 	Note    string    `json:"note,omitempty"` // what a reader must know before comparing
+
+	Conditions []Condition `json:"conditions,omitempty"` // of each sample, where they were watched
 }
 
 // Quantile returns the q-quantile (0..1) of the samples by linear interpolation

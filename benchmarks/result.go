@@ -41,6 +41,7 @@ type Result struct {
 	Subjects     []Subject     `json:"subjects"`
 	Checks       []Check       `json:"checks"`
 	Measurements []Measurement `json:"measurements"`
+	Discarded    []Discarded   `json:"discarded,omitempty"`
 }
 
 // Add appends a sample to the measurement it belongs to, making that on its first one.
@@ -51,6 +52,16 @@ func (r *Result) Add(m Measurement, sample float64) {
 		i = len(r.Measurements) - 1
 	}
 	r.Measurements[i].Samples = append(r.Measurements[i].Samples, sample)
+}
+
+// AddUnder is Add with the condition that the sample was taken under.
+func (r *Result) AddUnder(m Measurement, sample float64, c Condition) {
+	r.Add(m, sample)
+	for i, x := range r.Measurements {
+		if x.Name == m.Name && x.Subject == m.Subject {
+			r.Measurements[i].Conditions = append(x.Conditions, c)
+		}
+	}
 }
 
 // Find returns the measurement of a name and subject.

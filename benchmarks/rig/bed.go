@@ -36,6 +36,9 @@ type Bed struct {
 // scratchPrefix begins the names of scratch directories; the owner's pid follows.
 const scratchPrefix = "millrace-rig-"
 
+// scratchName is a pattern for names of scratch directories of this process.
+func scratchName() string { return fmt.Sprintf("%s%d-*", scratchPrefix, os.Getpid()) }
+
 // startPatience is how long a subject may take until it is ready for pods.
 const startPatience = 2 * time.Minute
 
@@ -44,7 +47,7 @@ func NewBed(ctx context.Context, l *Launcher, s Subject) (*Bed, error) {
 	if err := sweep(os.TempDir()); err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", scratchPrefix, os.Getpid()))
+	dir, err := os.MkdirTemp("", scratchName())
 	if err != nil {
 		return nil, fmt.Errorf("make scratch directory: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"sync"
 	"syscall"
@@ -22,8 +23,17 @@ type Process struct {
 
 // StartProcess starts a long-lived process in a namespace.
 func (l *Launcher) StartProcess(n *Namespace, name string, cmd *exec.Cmd) (*Process, error) {
+	return l.startWith(n, name, cmd, nil)
+}
+
+// startWith starts a long-lived process whose standard output goes to a writer, nil: to
+// what it last printed.
+func (l *Launcher) startWith(n *Namespace, name string, cmd *exec.Cmd, stdout io.Writer) (*Process, error) {
 	p := &Process{name: name, cmd: cmd, out: &tail{limit: 64 << 10}, done: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = p.out, p.out
+	cmd.Stdout, cmd.Stderr = stdout, p.out
+	if stdout == nil {
+		cmd.Stdout = p.out
+	}
 	if err := l.Start(n, cmd); err != nil {
 		return nil, err
 	}

@@ -4,15 +4,24 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"os"
 
+	"github.com/millrace/millrace/benchmarks/peer"
 	"github.com/millrace/millrace/benchmarks/report"
 )
 
 // runBench measures like the demo with more repetitions; `bench readme` renders stored
 // results into the README instead.
 func runBench(ctx context.Context, args []string) error {
-	if len(args) > 0 && args[0] == "readme" {
-		return renderReadme(args[1:])
+	if len(args) > 0 {
+		switch args[0] {
+		case "readme":
+			return renderReadme(args[1:])
+		case "memif":
+			return runBenchMemif(ctx, args[1:])
+		case "memif-peer": // a process that `bench memif` starts; see package peer
+			return peer.Run(ctx, os.Stdin, os.Stdout)
+		}
 	}
 	c := comparisonFlags{repetitions: 5, seconds: 3, out: "dist/bench"}
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)

@@ -121,17 +121,23 @@ func (c *comparisonFlags) compare(ctx context.Context, title string) error {
 	if result == nil {
 		return err
 	}
-	if saved := store(result, c.out); saved != nil {
-		return errors.Join(err, saved)
-	}
-	if tableErr := report.Table(os.Stdout, result); tableErr != nil {
-		return errors.Join(err, tableErr)
-	}
-	fmt.Printf("\n%s  %s\n", filepath.Join(c.out, "report.html"), filepath.Join(c.out, "result.json"))
+	err = errors.Join(err, publish(result, c.out))
 	if failed := len(result.Failed()); err == nil && failed > 0 {
 		err = fmt.Errorf("%d of %d checks failed", failed, len(result.Checks))
 	}
 	return err
+}
+
+// publish stores the result and prints its table.
+func publish(result *benchmarks.Result, dir string) error {
+	if err := store(result, dir); err != nil {
+		return err
+	}
+	if err := report.Table(os.Stdout, result); err != nil {
+		return err
+	}
+	fmt.Printf("\n%s  %s\n", filepath.Join(dir, "report.html"), filepath.Join(dir, "result.json"))
+	return nil
 }
 
 // store writes the result as data and as a page.

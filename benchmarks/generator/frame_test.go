@@ -1,0 +1,81 @@
+package generator
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+)
+
+// TestFramesAreWhole checks frames as a router would: lengths, checksum, and where they go.
+func TestFramesAreWhole(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, size := range []int{MinFrame, 64, 65, 1500, MaxFrame} {
+		b, err := newBatch(DefaultHeader(), size, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 1000 {
+			f := b.frames[rng.IntN(3)]
+			to, port := rng.Uint32(), uint16(rng.Uint32())
+			b.aim(f, to, port)
+			if len(f) != size || !ours(f) {
+				t.Fatalf("frame of %d bytes, ours %t; want %d", len(f), ours(f), size)
+			}
+			ip := f[ipAt:]
+			s := sum(ip[:20])
+			for s > 0xffff {
+				s = s>>16 + s&0xffff
+			}
+			if s != 0xffff {
+				t.Fatalf("checksum to %08x: header sums up to %#x", to, s)
+			}
+			if n := binary.BigEndian.Uint16(ip[2:]); int(n) != size-14 {
+				t.Fatalf("IPv4 length %d in a frame of %d", n, size)
+			}
+			if n := binary.BigEndian.Uint16(f[udpAt+4:]); int(n) != size-34 {
+				t.Fatalf("UDP length %d in a frame of %d", n, size)
+			}
+			if binary.BigEndian.Uint32(ip[16:]) != to || binary.BigEndian.Uint16(f[srcPortAt:]) != port {
+				t.Fatal("frame does not go where it was aimed at")
+			}
+		}
+	}
+}
+
+func TestBatchRefuses(t *testing.T) {
+	for _, size := range []int{0, MinFrame - 1, MaxFrame + 1} {
+		if _, err := newBatch(DefaultHeader(), size, 1); err == nil {
+			t.Errorf("size %d is no error", size)
+		}
+	}
+	if _, err := newBatch(Header{Source: netip.MustParseAddr("2001:db8::1")}, 64, 1); err == nil {
+		t.Error("an IPv6 source is no error")
+	}
+}
+
+// TestFlowsInTurn: every flow is aimed at once before one is again, whatever the batch,
+// and frames that were not sent do not use up their flows.
+func TestFlowsInTurn(t *testing.T) {
+	var to []netip.Addr
+	for i := range 10 {
+		to = append(to, netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}))
+	}
+	w := NewFlows(to).walk()
+	b, err := newBatch(DefaultHeader(), 64, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	for want := 0; want < 200; {
+		w.aim(b)
+		sent := rng.IntN(5)
+		for _, f := range b.frames[:sent] {
+			if got := f[dstAt+3]; int(got) != want%10 {
+				t.Fatalf("frame %d goes to flow %d", want, got)
+			}
+			want++
+		}
+		w.next(sent)
+	}
+}

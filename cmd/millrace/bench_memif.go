@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/millrace/millrace/benchmarks/cores"
+	"github.com/millrace/millrace/benchmarks/generator"
+	"github.com/millrace/millrace/benchmarks/rig"
+	"github.com/millrace/millrace/benchmarks/scenario"
+)
+
+// memifFlags are the flags of `bench memif`.
+type memifFlags struct {
+	scenario, testpmd, out string
+	sizes, queues, cores   []int
+	repetitions, batch     int
+	window                 time.Duration
+}
+
+func (m *memifFlags) bind(fs *flag.FlagSet) {
+	fs.StringVar(&m.scenario, "scenario", "transport", "what to measure: transport")
+	fs.Func("sizes", "bytes of a frame, a list (default 64,1500)", numbers(&m.sizes, generator.MinFrame, generator.MaxFrame))
+	fs.Func("queues", "queues of a link, a list (default 1)", numbers(&m.queues, 1, 16))
+	fs.Func("cores", "cores of sender and receiver (default 1,0)", numbers(&m.cores, 0, 1<<16))
+	fs.IntVar(&m.repetitions, "repetitions", 5, "repetitions of each window")
+	fs.IntVar(&m.batch, "batch", generator.DefaultBatch, "frames per call of the library")
+	fs.DurationVar(&m.window, "window", rig.DefaultTiming().Window, "length of a window")
+	fs.StringVar(&m.testpmd, "testpmd", "auto", "DPDK's dpdk-testpmd; auto = when it is in PATH, empty = without")
+	fs.StringVar(&m.out, "out", "dist/bench-memif", "directory for result.json and report.html")
+}
+
+// numbers reads a list like 64,1500.
+func numbers(to *[]int, low, high int) func(string) error {
+	return func(text string) error {
+		var list []int
+		for word := range strings.SplitSeq(text, ",") {
+			n, err := strconv.Atoi(strings.TrimSpace(word))
+			if err != nil {
+				return fmt.Errorf("%q is no list of numbers", text)
+			}
+			if n < low || n > high {
+				return fmt.Errorf("%d is not between %d and %d", n, low, high)
+			}
+			list = append(list, n)
+		}
+		*to = list
+		return nil
+	}
+}
+
+// complete checks the flags and finds the tools, before anything is started.
+func (m *memifFlags) complete() error {
+	if m.repetitions < 1 {
+		return fmt.Errorf("flag --repetitions: %d is too few: want at least 1", m.repetitions)
+	}
+	if m.window < 10*time.Millisecond || m.window > 800*time.Millisecond {
+		return fmt.Errorf("flag --window: %s is not between 10ms and 800ms: Linux stops threads of high priority that do not pause", m.window)
+	}
+	if m.scenario != "transport" {
+		return fmt.Errorf("flag --scenario: %q is none of transport", m.scenario)
+	}
+	if len(m.cores) != 2 || m.cores[0] == m.cores[1] {
+		return fmt.Errorf("flag --cores: %v: want two different ones", m.cores)
+	}
+	if err := cores.Check(m.cores...); err != nil {
+		return fmt.Errorf("flag --cores: %w", err)
+	}
+	if m.testpmd == "auto" {
+		m.testpmd, _ = exec.LookPath("dpdk-testpmd") // without it there is one subject less, which the table shows
+	} else if m.testpmd != "" {
+		if _, err := exec.LookPath(m.testpmd); err != nil {
+			return fmt.Errorf("flag --testpmd (Debian's package dpdk-dev has it; empty leaves it out): %w", err)
+		}
+	}
+	return nil
+}
+
+func runBenchMemif(ctx context.Context, args []string) error {
+	m := memifFlags{sizes: []int{64, 1500}, queues: []int{1}, cores: []int{1, 0}}
+	fs := flag.NewFlagSet("bench memif", flag.ContinueOnError)
+	m.bind(fs)
+	if err := parse(fs, args); err != nil {
+		return err
+	}
+	if err := m.complete(); err != nil {
+		return err
+	}
+	return m.transport(ctx)
+}
+
+func (m *memifFlags) transport(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own binary: %w", err)
+	}
+	pairs, err := scenario.Tools{Millrace: self, Version: version, Testpmd: m.testpmd, Batch: m.batch}.Pairs(ctx)
+	if err != nil {
+		return err
+	}
+	timing := rig.DefaultTiming()
+	timing.Window = m.window
+	bar := &progressLine{out: os.Stderr}
+	result, err := scenario.Transport{
+		Title: "Millrace benchmark: frames from one process to another over memif", Pairs: pairs, Sizes: m.sizes, Queues: m.queues,
+		Repetitions: m.repetitions, Timing: timing,
+		Cores: [2]int{m.cores[0], m.cores[1]}, Progress: bar.show,
+	}.Run(ctx)
+	bar.clear()
+	if result == nil {
+		return err
+	}
+	return errors.Join(err, publish(result, filepath.Join(m.out, "transport")))
+}
