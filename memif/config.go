@@ -139,7 +139,8 @@ type Config struct {
 	Spin   time.Duration // of Adaptive; 0 = DefaultSpin
 
 	// OnChange, if set, is called by Run's goroutines when the link comes up or goes down,
-	// in order. It must not block and must not call Close.
+	// and when the reason why there is none becomes another, in order. It must not block
+	// and must not call Close.
 	OnChange func(Status)
 }
 

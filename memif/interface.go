@@ -107,6 +107,19 @@ func (i *Interface) take(stop context.CancelCauseFunc) (release func(), ok bool)
 	}, true
 }
 
+// turnedAway reports why a client was not let in, unless that was the last thing reported:
+// clients try again and again. While a link is there it says nothing.
+func (i *Interface) turnedAway(err error, stop context.CancelCauseFunc) {
+	release, ok := i.take(stop)
+	if !ok {
+		return
+	}
+	defer release()
+	if errorText(i.Status().Err) != err.Error() {
+		i.report(func(s *Status) { s.Err = err })
+	}
+}
+
 // up lets the queues have the link.
 func (i *Interface) up(l *link, peer, peerIfName string) error {
 	l.rxOf = make([][]*ring, len(i.rx))

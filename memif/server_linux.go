@@ -110,26 +110,15 @@ func (p *passive) greet() error {
 	return p.admit(m.initiation())
 }
 
-// admit checks an INIT. The texts are those of DPDK's server where it has some.
+// admit checks an INIT.
 func (p *passive) admit(i initiation) error {
 	of := p.socket.find(i.id)
-	switch {
-	case i.version != versionTwo:
-		return fail(Protocol, "Incompatible memif version %#x", i.version)
-	case of == nil:
+	if of == nil {
 		return fail(Protocol, "ID %d not found", i.id)
-	case i.mode != of.config.Mode:
-		return fail(Protocol, "Mode mismatch: this interface is %s", of.config.Mode)
 	}
-	if of.config.Secret != "" {
-		var want [24]byte
-		copy(want[:], of.config.Secret)
-		if i.secret == [24]byte{} {
-			return fail(Protocol, "Secret required")
-		}
-		if subtle.ConstantTimeCompare(want[:], i.secret[:]) != 1 {
-			return fail(Protocol, "Incorrect secret")
-		}
+	if err := of.config.admits(i); err != nil {
+		of.turnedAway(err, p.stop)
+		return err
 	}
 	release, ok := of.take(p.stop)
 	if !ok {
@@ -138,6 +127,26 @@ func (p *passive) admit(i initiation) error {
 	p.of, p.release, p.peer = of, release, i.name
 	p.link = newLink(p.control.interrupt)
 	return p.control.send(newMessage(typeAck), -1)
+}
+
+// admits says why a client must stay outside. The texts are those of DPDK's server where it
+// has some.
+func (c *Config) admits(i initiation) error {
+	var want [24]byte
+	copy(want[:], c.Secret)
+	switch {
+	case i.version != versionTwo:
+		return fail(Protocol, "Incompatible memif version %#x", i.version)
+	case i.mode != c.Mode:
+		return fail(Protocol, "Mode mismatch: this interface is %s", c.Mode)
+	case c.Secret == "":
+		return nil
+	case i.secret == [24]byte{}:
+		return fail(Protocol, "Secret required")
+	case subtle.ConstantTimeCompare(want[:], i.secret[:]) != 1:
+		return fail(Protocol, "Incorrect secret")
+	}
+	return nil
 }
 
 // next reads a message and keeps its descriptor until it is used or the next one comes.

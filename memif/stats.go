@@ -1,6 +1,9 @@
 package memif
 
-import "sync/atomic"
+import (
+	"fmt"
+	"sync/atomic"
+)
 
 // QueueStats counts what one queue did since its Interface was made, over all links.
 type QueueStats struct {
@@ -35,4 +38,16 @@ type Status struct {
 	// Err is why the last link ended, or why none comes to be; nil while none was tried.
 	// While Up it is that of the link before.
 	Err error
+}
+
+// String is one line for a log: what the link is, or why there is none.
+func (s Status) String() string {
+	switch {
+	case s.Up:
+		return fmt.Sprintf("up: peer %q, interface %q, %d receive and %d transmit rings of %d descriptors",
+			s.PeerName, s.PeerIfName, s.RxRings, s.TxRings, s.RingSize)
+	case s.Err != nil:
+		return "down: " + s.Err.Error()
+	}
+	return "down"
 }
