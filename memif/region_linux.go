@@ -1,6 +1,7 @@
 package memif
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -48,26 +49,41 @@ func mapRegion(fd int, size uint64, most int64) (region, error) {
 	if most < 0 || size == 0 || size > uint64(most) {
 		return region{}, fail(Protocol, "region of %d bytes: want 1 to %d", size, most)
 	}
+	// Only memory files have seals: memfds, tmpfs and hugetlbfs. This is also the one look at
+	// a file that no file system can hold up, so it is the first. And seals come before the
+	// size: a file that is sealed by now keeps the size it is seen with, while one that is
+	// looked at first could shrink before it is sealed.
+	has, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	if err != nil {
+		return region{}, fail(Protocol, "region is no file of memory (memfd, tmpfs or hugetlbfs): %w", err)
+	}
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(fd, &fs); err != nil {
 		return region{}, fail(System, "look at region: %w", err)
 	}
-	huge := int64(fs.Type) == unix.HUGETLBFS_MAGIC
-	if int64(fs.Type) != unix.TMPFS_MAGIC && !huge {
-		return region{}, fail(Protocol, "region is a file of file system %#x: want memory (memfd, tmpfs or hugetlbfs)", fs.Type)
+	// On 32 bits Type is signed, and the number of hugetlbfs is not.
+	huge := uint32(fs.Type) == unix.HUGETLBFS_MAGIC
+	if huge && size%uint64(fs.Bsize) != 0 {
+		return region{}, fail(Protocol, "region of %d bytes: want whole pages of %d", size, fs.Bsize)
 	}
+	// Memory of huge pages can be punched out of a sealed file and then be unobtainable.
+	r := region{fd: -1, sealed: has&unix.F_SEAL_SHRINK != 0 && !huge}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return region{}, fail(System, "look at region: %w", err)
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size < 0 || uint64(st.Size) < size {
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return region{}, fail(Protocol, "region is no regular file")
+	case st.Size < 0 || uint64(st.Size) < size:
 		return region{}, fail(Protocol, "region of %d bytes comes with a file of %d", size, st.Size)
 	}
-	has, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
-	// Memory of huge pages can be punched out of a sealed file and then be unobtainable.
-	r := region{fd: -1, sealed: err == nil && has&unix.F_SEAL_SHRINK != 0 && !huge}
 	if r.mem, err = unix.Mmap(fd, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
-		return region{}, fail(System, "map region of %d bytes: %w", size, err)
+		kind := System
+		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EBADF) {
+			kind = Protocol // it may not be written, or is only a path
+		}
+		return region{}, fail(kind, "map region of %d bytes: %w", size, err)
 	}
 	return r, nil
 }
@@ -94,7 +110,7 @@ func checkEventFD(fd int) error {
 		return fail(System, "look at ring's eventfd: %w", err)
 	}
 	if what != "anon_inode:[eventfd]" {
-		return fail(Protocol, "ring comes with %q: want an eventfd", what)
+		return fail(Protocol, "ring comes with no eventfd but %q", what)
 	}
 	return nil
 }
