@@ -106,8 +106,7 @@ func (a *active) establish() error {
 
 // next reads one message of the expected kind.
 func (a *active) next(want messageType) (*message, error) {
-	m, fd, err := a.control.receive()
-	closeFD(fd) // a server has none to send
+	m, err := a.control.receive()
 	switch {
 	case err != nil:
 		return nil, err

@@ -68,6 +68,7 @@ const (
 	minBuffer    = 64
 	maxBuffer    = 1 << 20
 	maxPending   = 64      // connections of one socket that have not said who they are
+	maxDiscards  = 16      // of one socket at a time
 	maxRegion    = 1 << 30 // bytes per region of a client
 	cookie       = 0x3E31F20
 	versionTwo   = 0x0200

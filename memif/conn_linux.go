@@ -11,21 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// oobBytes holds one descriptor and the credentials that a C server asks the kernel for. A
-// flood of descriptors is cut off by the kernel, which closes those that do not fit.
-var oobBytes = unix.CmsgSpace(4) + unix.CmsgSpace(unix.SizeofUcred)
-
 // control is a connection on the control socket.
 type control struct {
 	sock *net.UnixConn
-	oob  []byte
 
 	mu  sync.Mutex // guards why
 	why error
 }
 
 func newControl(sock *net.UnixConn) *control {
-	return &control{sock: sock, oob: make([]byte, oobBytes)}
+	return &control{sock: sock}
 }
 
 // interrupt ends the reading of the connection with err, from any goroutine. The first
@@ -83,12 +78,28 @@ func (c *control) send(m *message, fd int) error {
 	return nil
 }
 
-// receive reads one message. The descriptor that came with it is -1 when there was none;
-// it is the caller's to close.
-func (c *control) receive() (*message, int, error) {
-	m := new(message)
-	n, oobn, flags, _, err := c.sock.ReadMsgUnix(m[:], c.oob)
-	fd, extra := descriptors(c.oob[:oobn])
+// receive reads one message that brings no descriptor; the kernel closes those that the
+// peer attached all the same.
+func (c *control) receive() (*message, error) {
+	m, _, _, err := c.read(nil)
+	return m, err
+}
+
+// receiveFD reads one message and the descriptor that came with it, -1 when there was none.
+// The descriptor is the caller's to close, also when there is an error.
+func (c *control) receiveFD() (*message, int, error) {
+	oob := make([]byte, unix.CmsgLen(4)) // of more descriptors the kernel closes all but one
+	m, n, flags, err := c.read(oob)
+	fd := passed(oob[:n])
+	if err == nil && flags&unix.MSG_CTRUNC != 0 {
+		err = fail(Protocol, "a message with more than one descriptor")
+	}
+	return m, fd, err
+}
+
+func (c *control) read(oob []byte) (m *message, oobn, flags int, err error) {
+	m = new(message)
+	n, oobn, flags, _, err := c.sock.ReadMsgUnix(m[:], oob)
 	switch {
 	case c.interrupted() != nil:
 		err = c.interrupted()
@@ -98,41 +109,25 @@ func (c *control) receive() (*message, int, error) {
 		err = fail(Ended, "the peer closed the connection")
 	case err != nil:
 		err = fail(System, "read control message: %w", err)
-	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || extra:
-		err = fail(Protocol, "a message that is longer than %d bytes or carries more than one descriptor", messageBytes)
+	case flags&unix.MSG_TRUNC != 0:
+		err = fail(Protocol, "a message of more than %d bytes", messageBytes)
 	case n != messageBytes:
 		err = fail(Protocol, "a message of %d bytes: want %d", n, messageBytes)
 	}
-	if err != nil {
-		closeFD(fd)
-		return nil, -1, err
-	}
-	return m, fd, nil
+	return m, oobn, flags, err
 }
 
-// descriptors returns the one descriptor of control data, or -1, closes all others and
-// says whether there were any.
-func descriptors(oob []byte) (fd int, extra bool) {
-	fd = -1
+// passed is the descriptor of control data that has room for one, or -1.
+func passed(oob []byte) int {
 	list, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return fd, len(oob) > 0
+	if err != nil || len(list) == 0 {
+		return -1
 	}
-	for i := range list {
-		fds, err := unix.ParseUnixRights(&list[i])
-		if err != nil {
-			continue // credentials
-		}
-		for _, f := range fds {
-			if fd < 0 {
-				fd = f
-				continue
-			}
-			extra = true
-			closeFD(f)
-		}
+	fds, err := unix.ParseUnixRights(&list[0])
+	if err != nil || len(fds) == 0 {
+		return -1
 	}
-	return fd, extra
+	return fds[0]
 }
 
 // closeFD closes a descriptor, if there is one. Its error could only say that it is closed.

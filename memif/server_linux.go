@@ -85,7 +85,7 @@ type passive struct {
 	link    *link
 	up      bool
 	mapped  int64
-	spare   int // descriptor of the message at hand, -1 once it is used
+	spare   int // descriptor of the message at hand, -1 once it is used or known
 }
 
 // greet offers our limits and learns which interface the peer wants.
@@ -100,11 +100,13 @@ func (p *passive) greet() error {
 	if err := p.control.send(offer.encode(), -1); err != nil {
 		return err
 	}
-	m, err := p.next()
-	if err != nil {
+	m, err := p.control.receive()
+	switch {
+	case err != nil:
 		return err
-	}
-	if m.kind() != typeInit {
+	case m.kind() == typeDisconnect:
+		return refusal(m)
+	case m.kind() != typeInit:
 		return unexpected(m)
 	}
 	return p.admit(m.initiation())
@@ -151,8 +153,8 @@ func (c *Config) admits(i initiation) error {
 
 // next reads a message and keeps its descriptor until it is used or the next one comes.
 func (p *passive) next() (*message, error) {
-	closeFD(p.spare)
-	m, fd, err := p.control.receive()
+	p.socket.discard(p.spare)
+	m, fd, err := p.control.receiveFD()
 	p.spare = fd
 	if err == nil && m.kind() == typeDisconnect {
 		return nil, refusal(m)
@@ -199,6 +201,8 @@ func (p *passive) addRegion(a addRegion) error {
 	if err != nil {
 		return err
 	}
+	closeFD(p.spare)
+	p.spare = -1
 	p.mapped += int64(len(r.mem))
 	p.link.addRegion(r)
 	return nil
@@ -264,7 +268,7 @@ func (p *passive) connect(peerIfName string) error {
 
 // close frees what the connection holds.
 func (p *passive) close() {
-	closeFD(p.spare)
+	p.socket.discard(p.spare)
 	if p.of == nil {
 		return
 	}
@@ -272,6 +276,25 @@ func (p *passive) close() {
 		p.of.set(func(s *Status) { s.Err = errors.Join(s.Err, err) })
 	}
 	p.release()
+}
+
+// discard closes a descriptor that the peer sent and that was not what it should be. It can
+// be anything, and closing a file whose file system the peer itself serves waits for the
+// peer: such a close must not hold up a connection's end. They are few, so that their
+// threads are: with more the peer holds up its own connection only.
+func (s *Socket) discard(fd int) {
+	if fd < 0 {
+		return
+	}
+	select {
+	case s.discards <- struct{}{}:
+		go func() { // not waited for: it ends when the peer lets it
+			closeFD(fd)
+			<-s.discards
+		}()
+	default:
+		closeFD(fd)
+	}
 }
 
 func unexpected(m *message) error { return fail(Protocol, "Unexpected message %s", m.kind()) }
@@ -291,8 +314,7 @@ func (c *control) hold(ctx context.Context, w *watch) error {
 		defer close(watched)
 		w.run(ctx, c.interrupt)
 	}()
-	m, fd, err := c.receive()
-	closeFD(fd)
+	m, err := c.receive()
 	if err == nil {
 		if err = unexpected(m); m.kind() == typeDisconnect {
 			err = refusal(m)

@@ -13,6 +13,7 @@ import (
 type Socket struct {
 	config   SocketConfig
 	listener *net.UnixListener // a server's
+	discards chan struct{}     // holds one for each discard under way
 
 	mu         sync.Mutex // guards what follows
 	interfaces map[uint32]*Interface
@@ -26,7 +27,7 @@ func NewSocket(c SocketConfig) (*Socket, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
-	s := &Socket{config: c, interfaces: map[uint32]*Interface{}}
+	s := &Socket{config: c, discards: make(chan struct{}, maxDiscards), interfaces: map[uint32]*Interface{}}
 	if c.Role == Server {
 		var err error
 		if s.listener, err = listen(c); err != nil {
