@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,13 +22,15 @@ import (
 // memifFlags are the flags of `bench memif`.
 type memifFlags struct {
 	scenario, testpmd, out string
+	vppBin                 string
+	routes                 int
 	sizes, queues, cores   []int
 	repetitions, batch     int
 	window                 time.Duration
 }
 
 func (m *memifFlags) bind(fs *flag.FlagSet) {
-	fs.StringVar(&m.scenario, "scenario", "transport", "what to measure: transport")
+	fs.StringVar(&m.scenario, "scenario", "transport", "what to measure: transport, forward, or all")
 	fs.Func("sizes", "bytes of a frame, a list (default 64,1500)", numbers(&m.sizes, generator.MinFrame, generator.MaxFrame))
 	fs.Func("queues", "queues of a link, a list (default 1)", numbers(&m.queues, 1, 16))
 	fs.Func("cores", "cores of sender and receiver (default 1,0)", numbers(&m.cores, 0, 1<<16))
@@ -35,6 +38,8 @@ func (m *memifFlags) bind(fs *flag.FlagSet) {
 	fs.IntVar(&m.batch, "batch", generator.DefaultBatch, "frames per call of the library")
 	fs.DurationVar(&m.window, "window", rig.DefaultTiming().Window, "length of a window")
 	fs.StringVar(&m.testpmd, "testpmd", "auto", "DPDK's dpdk-testpmd; auto = when it is in PATH, empty = without")
+	fs.StringVar(&m.vppBin, "vpp-bin", os.Getenv("VPP_BIN"), "FD.io VPP's binary (default $VPP_BIN), to compare forwarding with; empty leaves it out")
+	fs.IntVar(&m.routes, "routes", 100_000, "routes of the forwarding comparison")
 	fs.StringVar(&m.out, "out", "dist/bench-memif", "directory for result.json and report.html")
 }
 
@@ -65,8 +70,16 @@ func (m *memifFlags) complete() error {
 	if m.window < 10*time.Millisecond || m.window > 800*time.Millisecond {
 		return fmt.Errorf("flag --window: %s is not between 10ms and 800ms: Linux stops threads of high priority that do not pause", m.window)
 	}
-	if m.scenario != "transport" {
-		return fmt.Errorf("flag --scenario: %q is none of transport", m.scenario)
+	if !slices.Contains([]string{"transport", "forward", "all"}, m.scenario) {
+		return fmt.Errorf("flag --scenario: %q is none of transport, forward, all", m.scenario)
+	}
+	if m.routes < 1 || m.routes > 200_000 {
+		return fmt.Errorf("flag --routes: %d is not between 1 and 200000", m.routes)
+	}
+	if m.vppBin != "" {
+		if _, err := exec.LookPath(m.vppBin); err != nil {
+			return fmt.Errorf("flag --vpp-bin: find FD.io VPP 25.10: %w", err)
+		}
 	}
 	if len(m.cores) != 2 || m.cores[0] == m.cores[1] {
 		return fmt.Errorf("flag --cores: %v: want two different ones", m.cores)
@@ -94,7 +107,42 @@ func runBenchMemif(ctx context.Context, args []string) error {
 	if err := m.complete(); err != nil {
 		return err
 	}
-	return m.transport(ctx)
+	var errs []error
+	if m.scenario != "forward" {
+		errs = append(errs, m.transport(ctx))
+	}
+	if m.scenario != "transport" && ctx.Err() == nil {
+		errs = append(errs, m.forward(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// forward compares routers: the engine, and VPP where it is.
+func (m *memifFlags) forward(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own binary: %w", err)
+	}
+	routers := []*rig.Router{rig.EngineRouter(self, version, m.cores[1])}
+	if m.vppBin != "" {
+		routers = append(routers, rig.VPPRouter(m.vppBin, m.cores[1], m.cores[0]))
+	}
+	timing := rig.DefaultTiming()
+	timing.Window = m.window
+	bar := &progressLine{out: os.Stderr}
+	var errs []error
+	for _, size := range m.sizes[:1] {
+		result, err := scenario.Forward{
+			Title: "Millrace benchmark: IPv4 forwarding from memif to memif on one core", Routers: routers, Routes: m.routes, Hot: 1024,
+			Size: size, Batch: m.batch, Repetitions: m.repetitions, Timing: timing, Cores: [2]int{m.cores[0], m.cores[1]}, Progress: bar.show,
+		}.Run(ctx)
+		bar.clear()
+		if result != nil {
+			err = errors.Join(err, publish(result, filepath.Join(m.out, "forward")))
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func (m *memifFlags) transport(ctx context.Context) error {

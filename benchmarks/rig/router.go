@@ -1,0 +1,307 @@
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.fd.io/govpp/binapi/ethernet_types"
+	"go.fd.io/govpp/binapi/fib_types"
+	interfaces "go.fd.io/govpp/binapi/interface"
+	"go.fd.io/govpp/binapi/interface_types"
+	"go.fd.io/govpp/binapi/ip"
+	"go.fd.io/govpp/binapi/ip_neighbor"
+	"go.fd.io/govpp/binapi/ip_types"
+	vppmemif "go.fd.io/govpp/binapi/memif"
+
+	"github.com/millrace/millrace/benchmarks"
+	"github.com/millrace/millrace/benchmarks/cores"
+	"github.com/millrace/millrace/benchmarks/generator"
+	"github.com/millrace/millrace/memif"
+	"github.com/millrace/millrace/vpp"
+)
+
+// Router is a dataplane in a process of its own that forwards IPv4 on one worker thread,
+// in and out by one memif, of which it is the server. Between windows it is stopped, so
+// that a polling worker takes nothing from others.
+type Router struct {
+	About benchmarks.Subject
+	Core  int // of the worker
+	// Command makes the process, with its files in dir and its API at socket.
+	Command func(dir, socket string) (*exec.Cmd, error)
+
+	dir     string
+	process *Process
+	conn    *vpp.Conn
+	index   interface_types.InterfaceIndex
+	socket  *memif.Socket
+	client  *memif.Interface
+	end     context.CancelFunc
+	ran     chan error
+}
+
+// Addresses of the router's network. Its neighbour is the generator.
+var (
+	routerMAC    = [6]byte{2, 0xfe, 0, 0, 0, 0xfe}
+	generatorMAC = [6]byte{2, 0xfe, 0, 0, 0, 1}
+	routerPrefix = netip.MustParsePrefix("198.18.0.254/24")
+	generatorIP  = netip.MustParseAddr("198.18.0.1")
+)
+
+// EngineRouter is the embedded engine.
+func EngineRouter(binary, version string, core int) *Router {
+	return &Router{
+		Core:  core,
+		About: benchmarks.Subject{Name: "engine", Version: "millrace engine " + version, Detail: "one worker, rx mode polling"},
+		Command: func(dir, socket string) (*exec.Cmd, error) {
+			return Command(binary, "engine", "--workers", "1", "--api-socket", socket, "--stats-socket", filepath.Join(dir, "stats.sock")), nil
+		},
+	}
+}
+
+// VPPRouter is FD.io VPP with one worker; its main thread has the other core and sleeps.
+func VPPRouter(binary string, core, other int) *Router {
+	return &Router{
+		Core:  core,
+		About: benchmarks.Subject{Name: "vpp", Version: "vpp", Detail: "one worker, rx mode polling, main thread on the generator's core"},
+		Command: func(dir, socket string) (*exec.Cmd, error) {
+			conf := fmt.Sprintf(`unix { nodaemon log %[1]s/vpp.log runtime-dir %[1]s gid root cli-listen %[1]s/cli.sock }
+api-segment { prefix mrf%[2]d gid root }
+socksvr { socket-name %[3]s }
+statseg { socket-name %[1]s/stats.sock size 64m page-size 4k }
+cpu { main-core %[4]d corelist-workers %[5]d }
+memory { main-heap-size 1G main-heap-page-size 4k }
+buffers { page-size 4k buffers-per-numa 16384 }
+plugins { plugin default { disable } plugin memif_plugin.so { enable } }
+`, dir, os.Getpid(), socket, other, core)
+			path := filepath.Join(dir, "startup.conf")
+			if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
+				return nil, fmt.Errorf("write startup.conf: %w", err)
+			}
+			return Command(binary, "-c", path), nil
+		},
+	}
+}
+
+// Start starts and programs the router: routes lead back to the generator, which is
+// connected when Start returns. Then the process stands still.
+func (r *Router) Start(ctx context.Context, l *Launcher, routes []netip.Prefix) (err error) {
+	if r.dir, err = os.MkdirTemp("", scratchName()); err != nil {
+		return fmt.Errorf("make scratch directory: %w", err)
+	}
+	api := filepath.Join(r.dir, "api.sock")
+	cmd, err := r.Command(r.dir, api)
+	if err != nil {
+		return err
+	}
+	if r.process, err = l.StartProcess(nil, r.About.Name, cmd); err != nil {
+		return err
+	}
+	err = r.process.Await(ctx, func(ctx context.Context) error {
+		r.conn, err = vpp.Dial(ctx, vpp.Config{Socket: api})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if r.About.Name == "vpp" {
+		version, err := r.conn.CLI(ctx, "show version")
+		if err != nil {
+			return err
+		}
+		r.About.Version = strings.TrimSpace(version)
+	}
+	if err := r.program(ctx, routes); err != nil {
+		return fmt.Errorf("program %s: %w", r.About.Name, err)
+	}
+	if err := r.connect(ctx); err != nil {
+		return err
+	}
+	if err := r.pin(); err != nil {
+		return err
+	}
+	return r.Pause()
+}
+
+func (r *Router) memifPath() string { return filepath.Join(r.dir, "memif.sock") }
+
+func (r *Router) program(ctx context.Context, routes []netip.Prefix) error {
+	const socket = 7
+	if _, err := vpp.Call[vppmemif.MemifSocketFilenameAddDelV2Reply](ctx, r.conn, &vppmemif.MemifSocketFilenameAddDelV2{
+		IsAdd: true, SocketID: socket, SocketFilename: r.memifPath(),
+	}); err != nil {
+		return err
+	}
+	made, err := vpp.Call[vppmemif.MemifCreateV2Reply](ctx, r.conn, &vppmemif.MemifCreateV2{
+		Role: vppmemif.MEMIF_ROLE_API_MASTER, Mode: vppmemif.MEMIF_MODE_API_ETHERNET, SocketID: socket,
+		RxQueues: 1, TxQueues: 1, RingSize: memif.DefaultRingSize, BufferSize: memif.DefaultBufferSize, HwAddr: ethernet_types.MacAddress(routerMAC),
+	})
+	if err != nil {
+		return err
+	}
+	r.index = made.SwIfIndex
+	address := ip_types.NewAddress(generatorIP.AsSlice())
+	setup := []vpp.Exchange{
+		{Request: &interfaces.SwInterfaceSetFlags{SwIfIndex: r.index, Flags: interface_types.IF_STATUS_API_FLAG_ADMIN_UP}, Reply: &interfaces.SwInterfaceSetFlagsReply{}},
+		{Request: &interfaces.SwInterfaceAddDelAddress{SwIfIndex: r.index, IsAdd: true, Prefix: ip_types.AddressWithPrefix(apiPrefix(routerPrefix))},
+			Reply: &interfaces.SwInterfaceAddDelAddressReply{}},
+		{Request: &ip_neighbor.IPNeighborAddDel{IsAdd: true, Neighbor: ip_neighbor.IPNeighbor{
+			SwIfIndex: r.index, Flags: ip_neighbor.IP_API_NEIGHBOR_FLAG_STATIC, MacAddress: ethernet_types.MacAddress(generatorMAC), IPAddress: address,
+		}}, Reply: &ip_neighbor.IPNeighborAddDelReply{}},
+	}
+	for _, p := range routes {
+		route := ip.IPRoute{Prefix: apiPrefix(p), NPaths: 1, Paths: []fib_types.FibPath{{
+			SwIfIndex: uint32(r.index), Proto: fib_types.FIB_API_PATH_NH_PROTO_IP4, Weight: 1, Nh: fib_types.FibPathNh{Address: address.Un},
+		}}}
+		setup = append(setup, vpp.Exchange{Request: &ip.IPRouteAddDel{IsAdd: true, Route: route}, Reply: &ip.IPRouteAddDelReply{}})
+	}
+	if err := r.conn.Batch(ctx, setup); err != nil {
+		return err
+	}
+	for _, e := range setup {
+		if e.Err != nil {
+			return e.Err
+		}
+	}
+	return nil
+}
+
+func apiPrefix(p netip.Prefix) ip_types.Prefix {
+	return ip_types.Prefix{Address: ip_types.NewAddress(p.Addr().AsSlice()), Len: uint8(p.Bits())}
+}
+
+// connect joins the generator's end and has both poll.
+func (r *Router) connect(ctx context.Context) (err error) {
+	if r.socket, err = memif.NewSocket(memif.SocketConfig{Role: memif.Client, Address: r.memifPath()}); err != nil {
+		return err
+	}
+	if r.client, err = r.socket.Add(memif.Config{Name: "generator", RxMode: memif.Polling}); err != nil {
+		return err
+	}
+	running, end := context.WithCancel(context.WithoutCancel(ctx))
+	r.end, r.ran = end, make(chan error, 1)
+	go func() { r.ran <- r.socket.Run(running) }()
+	wait, cancel := context.WithTimeout(ctx, flowPatience)
+	defer cancel()
+	if err := r.client.WaitUp(wait); err != nil {
+		return fmt.Errorf("connect generator to %s: %w", r.About.Name, err)
+	}
+	_, err = vpp.Call[interfaces.SwInterfaceSetRxModeReply](ctx, r.conn, &interfaces.SwInterfaceSetRxMode{SwIfIndex: r.index, Mode: interface_types.RX_MODE_API_POLLING})
+	return err
+}
+
+// pin keeps the engine's threads on the worker's core; VPP pins its own.
+func (r *Router) pin() error {
+	if r.About.Name == "vpp" {
+		return nil
+	}
+	threads, err := cores.Threads(r.process.PID())
+	if err != nil {
+		return err
+	}
+	for tid := range threads {
+		if err := cores.Pin(tid, r.Core); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Pause stops the process where it is, Resume lets it go on.
+func (r *Router) Pause() error  { return r.signal(syscall.SIGSTOP) }
+func (r *Router) Resume() error { return r.signal(syscall.SIGCONT) }
+
+func (r *Router) signal(s syscall.Signal) error {
+	if err := syscall.Kill(r.process.PID(), s); err != nil {
+		return fmt.Errorf("signal %s: %w", r.About.Name, err)
+	}
+	return nil
+}
+
+// Generator makes a generator that sends to the router and takes what comes back.
+func (r *Router) Generator(core, size, batch int, flows generator.Flows) (*generator.Generator, error) {
+	return generator.New(generator.Config{
+		Tx: []*memif.TxQueue{r.client.TxQueue(0)}, Rx: []*memif.RxQueue{r.client.RxQueue(0)},
+		Core: core, Size: size, Batch: batch, Flows: flows,
+		Header: generator.Header{From: generatorMAC, To: routerMAC, Source: generatorIP},
+	})
+}
+
+// Worker finds the thread that forwards: the one that has the core for itself.
+func (r *Router) Worker(ctx context.Context) (int, error) {
+	const look = 50 * time.Millisecond
+	before, err := r.usage()
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-time.After(look):
+	}
+	after, err := r.usage()
+	if err != nil {
+		return 0, err
+	}
+	best, most := 0, time.Duration(0)
+	for tid, u := range after {
+		if ran := u.Ran - before[tid].Ran; ran > most {
+			best, most = tid, ran
+		}
+	}
+	if most == 0 {
+		return 0, fmt.Errorf("find worker of %s: no thread runs", r.About.Name)
+	}
+	return best, nil
+}
+
+func (r *Router) usage() (map[int]cores.Usage, error) {
+	threads, err := cores.Threads(r.process.PID())
+	if err != nil {
+		return nil, err
+	}
+	all := map[int]cores.Usage{}
+	for tid := range threads {
+		if all[tid], err = cores.UsageOf(tid); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// CLI runs a command of the router's command line.
+func (r *Router) CLI(ctx context.Context, command string) (string, error) {
+	return r.conn.CLI(ctx, command)
+}
+
+// Stop ends generator's end and process, whatever of them there is.
+func (r *Router) Stop() error {
+	var errs []error
+	if r.process != nil {
+		errs = append(errs, r.Resume())
+	}
+	if r.end != nil {
+		r.end()
+		errs = append(errs, <-r.ran)
+	}
+	if r.client != nil {
+		errs = append(errs, r.client.Close())
+	}
+	if r.conn != nil {
+		r.conn.Close()
+	}
+	if r.process != nil {
+		errs = append(errs, r.process.Stop(10*time.Second))
+	}
+	if r.dir != "" {
+		errs = append(errs, os.RemoveAll(r.dir))
+	}
+	return errors.Join(errs...)
+}
