@@ -3,6 +3,7 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/millrace/millrace/benchmarks"
@@ -14,7 +15,10 @@ type Tools struct {
 	Millrace string // our own binary
 	Version  string // its version
 	Testpmd  string // dpdk-testpmd, "" = none
-	Batch    int    // frames per call of our library; 0 = the default
+	// Gomemif is a program that plays an end with gomemif, "" = none. It is not of this
+	// project: it speaks the lines that package benchmarks/peer describes.
+	Gomemif string
+	Batch   int // frames per call of our library; 0 = the default
 }
 
 // Pairs lists what can be compared with the tools that are there, ours first.
@@ -27,6 +31,15 @@ func (t Tools) Pairs(ctx context.Context) ([]Pair, error) {
 			return "millrace bench memif --scenario transport"
 		},
 	}}
+	if t.Gomemif != "" {
+		end := func() rig.End { return &rig.LibraryEnd{Binary: t.Gomemif} }
+		pairs = append(pairs, Pair{
+			About:    benchmarks.Subject{Name: "gomemif", Version: "gomemif", Detail: "client to server, WritePacket and ReadPacket, by " + filepath.Base(t.Gomemif)},
+			Ends:     func() (rig.End, rig.End) { return end(), end() },
+			Command:  func(int, int) string { return "millrace bench memif --scenario transport --gomemif " + t.Gomemif },
+			OneQueue: true,
+		})
+	}
 	if t.Testpmd == "" {
 		return pairs, nil
 	}

@@ -22,7 +22,7 @@ import (
 // memifFlags are the flags of `bench memif`.
 type memifFlags struct {
 	scenario, testpmd, out string
-	vppBin                 string
+	vppBin, gomemif        string
 	routes                 int
 	sizes, queues, cores   []int
 	repetitions, batch     int
@@ -39,6 +39,7 @@ func (m *memifFlags) bind(fs *flag.FlagSet) {
 	fs.DurationVar(&m.window, "window", rig.DefaultTiming().Window, "length of a window")
 	fs.StringVar(&m.testpmd, "testpmd", "auto", "DPDK's dpdk-testpmd; auto = when it is in PATH, empty = without")
 	fs.StringVar(&m.vppBin, "vpp-bin", os.Getenv("VPP_BIN"), "FD.io VPP's binary (default $VPP_BIN), to compare forwarding with; empty leaves it out")
+	fs.StringVar(&m.gomemif, "gomemif", "", "a `program` that plays an end of a link with gomemif, speaking as package benchmarks/peer does; empty leaves it out")
 	fs.IntVar(&m.routes, "routes", 100_000, "routes of the forwarding comparison")
 	fs.StringVar(&m.out, "out", "dist/bench-memif", "directory for result.json and report.html")
 }
@@ -75,6 +76,11 @@ func (m *memifFlags) complete() error {
 	}
 	if m.routes < 1 || m.routes > 200_000 {
 		return fmt.Errorf("flag --routes: %d is not between 1 and 200000", m.routes)
+	}
+	if m.gomemif != "" {
+		if _, err := exec.LookPath(m.gomemif); err != nil {
+			return fmt.Errorf("flag --gomemif: %w", err)
+		}
 	}
 	if m.vppBin != "" {
 		if _, err := exec.LookPath(m.vppBin); err != nil {
@@ -150,7 +156,7 @@ func (m *memifFlags) transport(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find own binary: %w", err)
 	}
-	pairs, err := scenario.Tools{Millrace: self, Version: version, Testpmd: m.testpmd, Batch: m.batch}.Pairs(ctx)
+	pairs, err := scenario.Tools{Millrace: self, Version: version, Testpmd: m.testpmd, Gomemif: m.gomemif, Batch: m.batch}.Pairs(ctx)
 	if err != nil {
 		return err
 	}
