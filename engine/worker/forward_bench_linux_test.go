@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -41,6 +42,9 @@ type ringPort struct {
 	tail   int
 	batch  int
 	sent   int
+	limit  int                // packets before Receive finds nothing; 0 is none
+	empty  chan time.Duration // what these cost the thread is sent then
+	began  time.Duration
 }
 
 func (p *ringPort) Link() port.Link                 { return port.Ethernet }
@@ -52,6 +56,16 @@ func (p *ringPort) RxFD(int) int                    { return -1 }
 func (p *ringPort) Close() error                    { return nil }
 
 func (p *ringPort) Receive(_ int, bufs []*packet.Buffer) (int, error) {
+	if p.limit > 0 && p.head >= p.limit {
+		if p.empty != nil {
+			p.empty <- threadTime() - p.began
+			p.empty = nil
+		}
+		return 0, nil
+	}
+	if p.head == 0 {
+		p.began = threadTime()
+	}
 	bufs = bufs[:min(len(bufs), p.batch)]
 	first := p.head
 	for range bufs { // what the peer does
@@ -261,4 +275,42 @@ func BenchmarkRouter(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkRun is a worker's whole loop on a queue that it polls: what a round costs
+// beside its batch, and what the runtime does to it meanwhile.
+func BenchmarkRun(b *testing.B) {
+	for _, batch := range []int{256, 32} {
+		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
+			w, p, prefixes := router(b, 1, FilterOff)
+			p.load(b, 1024, prefixes)
+			p.batch, p.limit, p.empty = batch, b.N*window, make(chan time.Duration, 1)
+			empty := p.empty
+			if err := w.Add(&Queue{Interface: inIf, Port: p, Mode: Polling}); err != nil {
+				b.Fatal(err)
+			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			done := make(chan error)
+			go func() { done <- w.Run() }()
+			cost := <-empty
+			w.Stop()
+			if err := <-done; err != nil {
+				b.Fatal(err)
+			}
+			runtime.ReadMemStats(&after)
+			b.ReportMetric(float64(cost)/float64(p.limit), "cpu-ns/packet")
+			b.ReportMetric(float64(after.NumGC-before.NumGC), "collections")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// threadTime is what the calling thread has had of its core.
+func threadTime() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
+		panic(err)
+	}
+	return time.Duration(t.Nano())
 }

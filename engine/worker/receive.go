@@ -28,6 +28,11 @@ const (
 // that the senders need where cores are few.
 const spinTime = 30 * time.Microsecond
 
+// busyRounds is after how many rounds with packets a worker looks which sleeping queues
+// have woken. Each look is a system call, dear beside a small batch; a waking queue waits
+// for at most so many batches.
+const busyRounds = 8
+
 // idlePoll is how long a worker sleeps between looks at a queue that has no descriptor.
 const idlePoll = 1 // millisecond
 
@@ -203,21 +208,15 @@ func (w *Worker) Run() error {
 	w.running = true
 	w.mu.Unlock()
 	var err error
-	for err == nil {
+	for rounds := 0; err == nil; {
 		if w.pending.Load() && w.runJobs() {
 			break
 		}
-		for i := 0; i < len(w.polled); i++ { // serve may shorten it
-			w.serve(w.polled[i])
+		busy := w.round()
+		if rounds++; !busy || rounds >= busyRounds {
+			rounds = 0
+			err = w.sleep()
 		}
-		for i := 0; i < len(w.hot); {
-			if q := w.hot[i]; w.stillHot(q, w.serve(q)) {
-				i++
-			} else {
-				w.cool(i)
-			}
-		}
-		err = w.sleep()
 	}
 	w.mu.Lock()
 	w.running = false
@@ -232,6 +231,26 @@ func (w *Worker) Run() error {
 		close(j.done)
 	}
 	return err
+}
+
+// round serves each queue that is polled or hot once and reports whether there was
+// anything.
+func (w *Worker) round() bool {
+	busy := false
+	for i := 0; i < len(w.polled); i++ { // serve may shorten it
+		busy = w.serve(w.polled[i]) > 0 || busy
+	}
+	for i := 0; i < len(w.hot); {
+		q := w.hot[i]
+		n := w.serve(q)
+		busy = n > 0 || busy
+		if w.stillHot(q, n) {
+			i++
+		} else {
+			w.cool(i)
+		}
+	}
+	return busy
 }
 
 // Stop makes Run return, also a Run that has not begun yet; a later Close frees the
