@@ -7,14 +7,16 @@ import "unsafe"
 // takes as long as copying ten frames or more, and the fetches of many overlap.
 const ahead = 32
 
-// askFrames asks for the first lines of a group of frames that wait from slot i on, and
-// returns the slot behind the group.
+// askFrames asks for the first lines of a group of frames that wait from slot i on, and for
+// the descriptors of the group after it, which will be read to do the same. It returns the
+// slot behind the group.
 func (r *ring) askFrames(i, end uint32) uint32 {
 	slot := i & r.mask
 	n := min(end-i, ahead/2, r.size-slot)
 	if r.client {
 		prefetchRead(unsafe.Add(r.buffers, uintptr(slot)*uintptr(r.stride)), uintptr(r.stride), int(n))
 	} else if region := r.load(i).region(); int(region) < len(r.memory) {
+		prefetchRead(r.descAt(i+n), cacheLine, ahead/2*descBytes/cacheLine)
 		prefetchReadAt(r.memory[region].base, unsafe.Add(r.desc, uintptr(slot)*descBytes), int(n))
 	}
 	return i + n
@@ -26,7 +28,7 @@ func (r *ring) askFrames(i, end uint32) uint32 {
 const longFrame = 512
 
 // askEmpty asks for the first lines of a group of buffers that are to be filled from slot i
-// on, and for their descriptors, and returns the slot behind the group. When size, that of
+// on, and for the descriptors of the group after it, and returns the slot behind the group. When size, that of
 // the frame at hand, is long, it asks for all lines of the buffer after it instead.
 func (r *ring) askEmpty(i, end uint32, size int) uint32 {
 	slot := i & r.mask
@@ -36,7 +38,7 @@ func (r *ring) askEmpty(i, end uint32, size int) uint32 {
 		r.askWhole(i+1, uint32(size))
 		return i + 1
 	}
-	prefetchWrite(desc, cacheLine, int(n+3)/4)
+	prefetchWrite(r.descAt(i+n), cacheLine, ahead/2*descBytes/cacheLine)
 	switch {
 	case r.client:
 		prefetchWrite(r.own(i), uintptr(r.stride), int(n))
@@ -61,4 +63,9 @@ func (r *ring) askWhole(i, size uint32) {
 	if ok {
 		prefetchWrite(to, cacheLine, int(size+cacheLine-1)/cacheLine)
 	}
+}
+
+// descAt is the descriptor of slot i.
+func (r *ring) descAt(i uint32) unsafe.Pointer {
+	return unsafe.Add(r.desc, uintptr(i&r.mask)*descBytes)
 }

@@ -79,7 +79,7 @@ func (c Forward) Run(ctx context.Context) (_ *benchmarks.Result, err error) {
 
 func (f *forward) all(ctx context.Context, l *rig.Launcher, routes []netip.Prefix) (err error) {
 	if f.hertz, err = cores.Hertz(f.Cores[1]); err != nil {
-		return err
+		return fmt.Errorf("measure clock of core %d: %w", f.Cores[1], err)
 	}
 	for _, r := range f.Routers {
 		if err := r.Start(ctx, l, routes); err != nil {
