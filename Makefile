@@ -7,7 +7,7 @@ BIN     := bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build demo test check lint bench generate readme clean setup reference
+.PHONY: help build demo test check lint bench bench-memif generate readme clean setup reference
 
 help: ## print this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ lint: ## static analysis, and: regenerating changes nothing
 bench: setup build reference ## microbenchmarks, then the short comparison with the kernel path (root)
 	$(GO) test -run '^$$' -bench . -benchtime 200ms ./engine/... ./vpp/...
 	$(BIN)/millrace bench $(BENCHFLAGS)
+
+bench-memif: setup build ## compare memif implementations and forwarding from memif to memif (root; VPP_BIN adds VPP)
+	$(BIN)/millrace bench memif --scenario all $(BENCHFLAGS)
 
 generate: ## regenerate what is generated
 	scripts/generate.sh
