@@ -67,7 +67,7 @@ func writeMemif(out *strings.Builder, d *memifDevice, admin bool) {
 		fmt.Fprintf(out, " rx-rings %d tx-rings %d ring-size %d num-regions %d", st.RxRings, st.TxRings, st.RingSize, st.Regions)
 	}
 	out.WriteByte('\n')
-	if !st.Up && st.Err != nil {
+	if st.Err != nil {
 		fmt.Fprintf(out, "  last-error %q\n", st.Err.Error())
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/bits"
 	"math/rand/v2"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"go.fd.io/govpp/binapi/interface_types"
 	"go.fd.io/govpp/binapi/memif"
 
+	"github.com/millrace/millrace/engine/port"
 	memifport "github.com/millrace/millrace/engine/port/memif"
 	"github.com/millrace/millrace/engine/vnet"
 	library "github.com/millrace/millrace/memif"
@@ -89,7 +91,10 @@ func (s *Server) addMemif(q *memif.MemifCreateV2) (interface_types.InterfaceInde
 	if err != nil {
 		return 0, err
 	}
-	index, err := s.addInterface(vnet.InterfaceSpec{Name: fmt.Sprintf("memif%d/%d", on.id, q.ID), DeviceType: deviceMemif}, d.port, nil)
+	index, err := s.addInterface(vnet.InterfaceSpec{
+		Name: fmt.Sprintf("memif%d/%d", on.id, q.ID), DeviceType: deviceMemif,
+		NoMTU: d.port.Link() == port.IP, MaxLinkMTU: math.MaxUint16,
+	}, d.port, nil)
 	if err != nil {
 		on.leave()
 		return 0, err

@@ -298,8 +298,8 @@ func memifTraffic(t *testing.T, role memif.MemifRole) {
 			}
 			f.end()
 		}
-		up1, down1 := vnet.InterfaceEvent{Index: 1, AdminUp: true, LinkUp: true}, vnet.InterfaceEvent{Index: 1, AdminUp: true}
-		for n, w := range []vnet.InterfaceEvent{{Index: 1}, down1, up1, down1, up1, down1} {
+		admin1, up1, down1 := vnet.InterfaceEvent{Index: 1, AdminUp: true}, vnet.InterfaceEvent{Index: 1, LinkUp: true}, vnet.InterfaceEvent{Index: 1}
+		for n, w := range []vnet.InterfaceEvent{{Index: 1}, admin1, up1, down1, up1, down1} {
 			if got := <-events; got != w {
 				t.Fatalf("round %d, event %d: %+v, want %+v", round, n, got, w)
 			}

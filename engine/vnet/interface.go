@@ -119,6 +119,9 @@ func (p *Plane) newInterface(s InterfaceSpec, d port.Port) *iface {
 	if s.MTU == 0 {
 		i.mtu[0] = uint32(i.linkMTU)
 	}
+	if s.NoMTU {
+		i.linkMTU, i.mtu[0] = 0, 0
+	}
 	for f := range i.tables {
 		i.tables[f] = p.tables[f][0]
 	}
@@ -304,7 +307,7 @@ func (i *iface) mtuOf(f Family) int {
 		m = i.mtu[0]
 	}
 	if m == 0 {
-		m = uint32(i.linkMTU)
+		m = defaultMTU // VPP's, whatever the link's is
 	}
 	return int(m)
 }

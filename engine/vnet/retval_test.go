@@ -224,7 +224,7 @@ func TestInterfaceEvents(t *testing.T) {
 		t.Errorf("index %d, want the freed %d", j, i)
 	}
 	wantEvents := []InterfaceEvent{
-		{Index: i}, {Index: i, AdminUp: true, LinkUp: true}, {Index: i, AdminUp: true}, {Index: i, Deleted: true},
+		{Index: i}, {Index: i, AdminUp: true, LinkUp: true}, {Index: i}, {Index: i, Deleted: true},
 	}
 	if d := cmp.Diff(wantEvents, got); d != "" {
 		t.Errorf("events (-want +got):\n%s", d)

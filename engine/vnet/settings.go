@@ -1,6 +1,7 @@
 package vnet
 
 import (
+	"cmp"
 	"net"
 
 	"go.fd.io/govpp/api"
@@ -32,8 +33,9 @@ func (p *Plane) setAdmin(i *iface, up bool) {
 	if i.admin == up {
 		return
 	}
+	had := i.linkUp
 	p.switchAdmin(i, up)
-	p.events.add(event{iface: &InterfaceEvent{Index: i.index, AdminUp: up, LinkUp: i.linkUp}})
+	p.events.add(event{iface: &InterfaceEvent{Index: i.index, AdminUp: up, LinkUp: i.linkUp && !had}})
 }
 
 // down is setAdmin for an interface that is going: only its deletion is an event.
@@ -88,7 +90,7 @@ func (p *Plane) SetLinkUp(index uint32, up bool) error {
 		i.linkUp = up
 		p.touchInterface(i)
 		p.resolvePaths(i.index)
-		p.events.add(event{iface: &InterfaceEvent{Index: i.index, AdminUp: i.admin, LinkUp: up}})
+		p.events.add(event{iface: &InterfaceEvent{Index: i.index, LinkUp: up}})
 		return nil
 	})
 }
@@ -108,7 +110,7 @@ func (p *Plane) SetLinkMTU(index uint32, mtu uint16) error {
 		if i.link != port.Ethernet {
 			return api.FEATURE_DISABLED
 		}
-		if mtu < 64 || mtu > 9216 {
+		if mtu < 64 || mtu > cmp.Or(i.spec.MaxLinkMTU, 9216) {
 			return api.INVALID_VALUE
 		}
 		i.linkMTU, i.mtu[0] = mtu, uint32(mtu)

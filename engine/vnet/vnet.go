@@ -29,6 +29,8 @@ type InterfaceSpec struct {
 	DeviceType string // sw_interface_details.interface_dev_type: "virtio", "af-packet", "Loopback", ...
 	MTU        uint32 // L3 MTU in bytes; 0 = the device type's default
 	LinkMTU    uint16 // hardware MTU in bytes; 0 = default
+	NoMTU      bool   // has neither: shows 0, and forwards as with the default
+	MaxLinkMTU uint16 // 0 = 9216
 	LinkUp     bool
 }
 
@@ -62,7 +64,8 @@ type Interface struct {
 	Unnumbered   uint32 // the lender's index, or NoIndex
 }
 
-// InterfaceEvent is one sw_interface_event.
+// InterfaceEvent is one sw_interface_event. As in VPP, it tells what came up with it, not
+// the whole state: a link that comes up on an interface that is up is LinkUp alone.
 type InterfaceEvent struct {
 	Index   uint32
 	AdminUp bool
