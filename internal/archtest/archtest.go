@@ -41,7 +41,7 @@ func Law() []Room {
 		{Path: "agent/program", Owns: "where dataplane meets VPP: observe, create, delete", May: []string{"dataplane", "vpp", "internal/secret"}},
 		{Path: "agent", Owns: "the loop; single writer of what is", May: []string{"cluster", "dataplane", "vpp"}},
 		{Path: "vpp", Owns: "the GoVPP connection: calls, dumps, events, stats, conformance"},
-		{Path: "vpp/conformance", Owns: "one suite of API and packet behaviour for every machine", May: []string{"vpp", "engine", "internal/netnstest"}},
+		{Path: "vpp/conformance", Owns: "one suite of API and packet behaviour for every machine", May: []string{"vpp", "engine", "memif", "internal/netnstest"}},
 		{Path: "vppmanager/startup", Owns: "inventory and configuration to a start plan", May: []string{"internal/nodeconfig"}, Pure: true,
 			Why: "a person reads the plan before anything is touched"},
 		{Path: "vppmanager", Owns: "the dataplane process: choice, start, watch, restart, end", May: []string{"internal/nodeconfig", "vpp"}},

@@ -47,7 +47,7 @@ func (s *Session) portCounters(stats *vpp.Stats) map[string]vpp.InterfaceCounter
 	}
 	ports := map[string]vpp.InterfaceCounters{}
 	for _, c := range all {
-		if strings.HasPrefix(c.Name, "host-") {
+		if strings.HasPrefix(c.Name, "host-") || strings.HasPrefix(c.Name, "memif") {
 			ports[c.Name] = c
 		}
 	}

@@ -16,9 +16,11 @@ func resolutionCases() []Case {
 }
 
 // wired is a machine with two subnets and a port in each.
-func (s *Session) wired() (a, b *Port) {
+func (s *Session) wired() (a, b *Port) { return s.addressed(s.Port(), s.Port()) }
+
+// addressed gives two ports the addresses 10.0.1.1, 10.0.2.1, fd00:1::1 and fd00:2::1.
+func (s *Session) addressed(a, b *Port) (*Port, *Port) {
 	s.T.Helper()
-	a, b = s.Port(), s.Port()
 	for _, x := range []struct {
 		p    *Port
 		addr string

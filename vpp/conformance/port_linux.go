@@ -21,15 +21,23 @@ import (
 // packets that should not come.
 const quiet = 60 * time.Millisecond
 
-// Port is an Ethernet link to the machine: a veth pair, whose far end the machine holds
-// by af_packet and whose near end the test reads and writes frame by frame.
+// Port is a link to the machine, whose near end the test reads and writes frame by frame:
+// a veth pair, whose far end the machine holds by af_packet, or a memif.
 type Port struct {
 	s     *Session
 	Index interface_types.InterfaceIndex // sw_if_index in the machine
 	Name  string                         // of the interface in the machine
 	MAC   net.HardwareAddr               // of the machine's end
 	Peer  net.HardwareAddr               // of the test's end
-	fd    int
+	cable cable
+}
+
+// cable is the near end.
+type cable interface {
+	// send loses the frame when the far end is down.
+	send(frame []byte) error
+	// read returns the next frame that the machine sent, or nil when none came in time.
+	read(within time.Duration) ([]byte, error)
 }
 
 // Port makes a link and sets it up in the machine. The n-th has the MAC 02:fe::n in the
@@ -45,8 +53,10 @@ func (s *Session) Port() *Port {
 	netnstest.Veth(s.T, s.inside, host, s.outside, near)
 	s.inside.Netlink(s.T, func(h *netlink.Handle) error { return setMTU(h, host) })
 	s.outside.Netlink(s.T, func(h *netlink.Handle) error { return setMTU(h, near) })
-	s.outside.Run(s.T, func() error { return p.open(near) })
-	s.T.Cleanup(func() { unix.Close(p.fd) })
+	var raw rawSocket
+	s.outside.Run(s.T, func() error { return raw.open(near) })
+	s.T.Cleanup(func() { unix.Close(raw.fd) })
+	p.cable = &raw
 	reply := s.Must(&af_packet.AfPacketCreateV3{
 		Mode: af_packet.AF_PACKET_API_MODE_ETHERNET, HwAddr: mac(p.MAC), HostIfName: host,
 		TxFramesPerBlock: 64, Flags: af_packet.AF_PACKET_API_FLAG_QDISC_BYPASS | af_packet.AF_PACKET_API_FLAG_CKSUM_GSO,
@@ -77,8 +87,11 @@ func mac(a net.HardwareAddr) ethernet_types.MacAddress {
 	return ethernet_types.MacAddress(a)
 }
 
-// open makes the raw socket of the test's end; it runs in the outer namespace.
-func (p *Port) open(name string) error {
+// rawSocket is the near end of a veth pair.
+type rawSocket struct{ fd int }
+
+// open runs in the outer namespace.
+func (r *rawSocket) open(name string) error {
 	link, err := net.InterfaceByName(name)
 	if err != nil {
 		return err
@@ -88,22 +101,52 @@ func (p *Port) open(name string) error {
 	if err != nil {
 		return fmt.Errorf("open packet socket: %w", err)
 	}
-	p.fd = fd
+	r.fd = fd
 	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: link.Index}); err != nil {
 		return fmt.Errorf("bind packet socket to %s: %w", name, err)
 	}
 	return nil
 }
 
+// send: ENETDOWN and ENOBUFS say that the machine has set its end down.
+func (r *rawSocket) send(frame []byte) error {
+	_, err := unix.Write(r.fd, frame)
+	if errors.Is(err, unix.ENETDOWN) || errors.Is(err, unix.ENOBUFS) {
+		return nil
+	}
+	return err
+}
+
+func (r *rawSocket) read(within time.Duration) ([]byte, error) {
+	buf := make([]byte, 64<<10)
+	for end := time.Now().Add(within); ; {
+		left := time.Until(end)
+		if left <= 0 {
+			return nil, nil
+		}
+		fds := []unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, int(left/time.Millisecond)+1); err != nil && !errors.Is(err, unix.EINTR) {
+			return nil, fmt.Errorf("poll: %w", err)
+		}
+		n, from, err := unix.Recvfrom(r.fd, buf, unix.MSG_DONTWAIT)
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("receive: %w", err)
+		}
+		if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING {
+			continue
+		}
+		return buf[:n:n], nil
+	}
+}
+
 // Send puts frames on the link.
 func (p *Port) Send(frames ...[]byte) {
 	p.s.T.Helper()
 	for _, f := range frames {
-		_, err := unix.Write(p.fd, f)
-		if errors.Is(err, unix.ENETDOWN) || errors.Is(err, unix.ENOBUFS) {
-			continue // the machine has set its end down: the frame is lost on the wire
-		}
-		if err != nil {
+		if err := p.cable.send(f); err != nil {
 			p.s.T.Fatalf("send %d bytes: %v", len(f), err)
 		}
 	}
@@ -112,27 +155,12 @@ func (p *Port) Send(frames ...[]byte) {
 // read returns the next frame that the machine sent and that is part of the play, or nil
 // when none comes in time.
 func (p *Port) read(within time.Duration) []byte {
-	buf := make([]byte, 64<<10)
 	for end := time.Now().Add(within); ; {
-		left := time.Until(end)
-		if left <= 0 {
-			return nil
-		}
-		fds := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}
-		if _, err := unix.Poll(fds, int(left/time.Millisecond)+1); err != nil && !errors.Is(err, unix.EINTR) {
-			p.s.T.Fatalf("poll: %v", err)
-		}
-		n, from, err := unix.Recvfrom(p.fd, buf, unix.MSG_DONTWAIT)
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
-			continue
-		}
+		frame, err := p.cable.read(time.Until(end))
 		if err != nil {
-			p.s.T.Fatalf("receive: %v", err)
+			p.s.T.Fatal(err)
 		}
-		if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING {
-			continue
-		}
-		if frame := buf[:n:n]; !background(frame) {
+		if frame == nil || !background(frame) {
 			return frame
 		}
 	}

@@ -29,6 +29,7 @@ type Session struct {
 	T    testing.TB
 	Conn *vpp.Conn
 
+	dir        string // the machine's
 	api, stats string
 	process    *exec.Cmd
 	inside     *netnstest.Namespace // where the machine runs
@@ -47,6 +48,7 @@ func newSession(t testing.TB, machine Machine) *Session {
 		})
 	}
 	dir := t.TempDir()
+	s.dir = dir
 	s.api, s.stats = filepath.Join(dir, "api.sock"), filepath.Join(dir, "stats.sock")
 	s.start(machine, dir)
 	s.Conn = s.Dial()
@@ -127,8 +129,8 @@ func (s *Session) pause(ctx context.Context) {
 	}
 }
 
-// Transcript is what was written so far.
-func (s *Session) Transcript() string { return s.text.String() }
+// Transcript is what was written so far. The machine's directory is called RUN.
+func (s *Session) Transcript() string { return strings.ReplaceAll(s.text.String(), s.dir, "RUN") }
 
 // Write adds a line.
 func (s *Session) Write(format string, args ...any) { fmt.Fprintf(&s.text, format+"\n", args...) }

@@ -32,6 +32,7 @@ plugins {
   plugin af_packet_plugin.so { enable }
   plugin urpf_plugin.so { enable }
   plugin ping_plugin.so { enable }
+  plugin memif_plugin.so { enable }
 }
 `, dir, n.Name, api, stats)
 	t.Cleanup(func() {
