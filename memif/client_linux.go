@@ -52,8 +52,7 @@ func (s *Socket) once(ctx context.Context, i *Interface) error {
 	a := &active{socket: s, control: c, of: i}
 	err = a.establish()
 	if a.up {
-		err = c.hold(ctx, i.watch)
-		i.down(a.link, err)
+		err = c.hold(ctx, i, a.link)
 	}
 	c.farewell(err)
 	if a.link != nil {

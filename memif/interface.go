@@ -155,11 +155,15 @@ func (i *Interface) up(l *link, peer, peerIfName string) error {
 	return nil
 }
 
-// down takes the link away from the queues; each leaves it with its next call.
-func (i *Interface) down(l *link, err error) {
+// vacate takes the link away from the queues; each leaves it with its next call.
+func (i *Interface) vacate(l *link) {
 	for _, s := range i.seats() {
 		s.next.CompareAndSwap(l, nil)
 	}
+}
+
+// down ends a link that is vacated.
+func (i *Interface) down(l *link, err error) {
 	i.unwatch(l)
 	for _, q := range i.rx {
 		q.sleeper.wake()

@@ -17,13 +17,17 @@ type kicks struct {
 	watch *watch
 }
 
-func (k *kicks) kick(fd int) {
+// kick writes the eventfd of the link that s is on. After the link's end it does not: then
+// there is no watch any more that could help a write.
+func (k *kicks) kick(s *seat, fd int) {
 	k.fd.Store(int64(fd))
 	k.count.Store(k.count.Load() + 1)
-	if k.watch.idle.Load() {
-		k.watch.start()
+	if s.next.Load() == s.cur {
+		if k.watch.idle.Load() {
+			k.watch.start()
+		}
+		writeEvent(fd)
 	}
-	writeEvent(fd)
 	k.count.Store(k.count.Load() + 1)
 }
 
@@ -51,10 +55,13 @@ func (w *watch) start() {
 	}
 }
 
-const watchPeriod = 100 * time.Millisecond
+const (
+	watchPeriod = 100 * time.Millisecond
+	freeing     = 10 * time.Millisecond // spent on one stuck write at a time
+)
 
-// run watches until ctx ends and no write is stuck; stuck is called for a write that does
-// not return.
+// run watches until ctx ends and no write is under way; the queues must begin no further
+// one by then. stuck is called for a write that the peer does not let through.
 func (w *watch) run(ctx context.Context, stuck func(error)) {
 	last := make([]uint64, len(w.queues))
 	tick := time.NewTicker(watchPeriod)
@@ -66,7 +73,7 @@ func (w *watch) run(ctx context.Context, stuck func(error)) {
 			// A write may also take that long because its thread does not run.
 			if now&1 != 0 && now == last[i] && full(int(k.fd.Load())) {
 				stuck(fail(Corrupt, "the peer lets no signal through: its eventfd is full"))
-				empty(int(k.fd.Load()))
+				k.free(now)
 			}
 			moved, under = moved || now != last[i], under || now&1 != 0
 			last[i] = now
@@ -98,9 +105,12 @@ func full(fd int) bool {
 	return err == nil && n == 0
 }
 
-// empty reads an eventfd, if that does not block.
-func empty(fd int) {
-	var buf [8]byte
-	// Not being able to read it leaves the write where it is; the next tick tries again.
-	_, _ = unix.Preadv2(fd, [][]byte{buf[:]}, -1, unix.RWF_NOWAIT)
+// free empties the eventfd until the write of that count is through, or for a while: the
+// peer may fill it again all the time, and faster than the write wakes up.
+func (k *kicks) free(count uint64) {
+	for end := time.Now().Add(freeing); k.count.Load() == count && time.Now().Before(end); {
+		var buf [8]byte
+		// Nothing to read now is as good as having read it.
+		_, _ = unix.Preadv2(int(k.fd.Load()), [][]byte{buf[:]}, -1, unix.RWF_NOWAIT)
+	}
 }

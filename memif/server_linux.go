@@ -56,8 +56,7 @@ func (s *Socket) serve(ctx context.Context, sock *net.UnixConn, known func()) {
 		err = p.establish()
 	}
 	if p.up {
-		err = c.hold(ctx, p.of.watch)
-		p.of.down(p.link, err)
+		err = c.hold(ctx, p.of, p.link)
 	} else if p.of != nil {
 		p.of.report(func(s *Status) { s.Err = err })
 	}
@@ -305,14 +304,14 @@ func refusal(m *message) error {
 	return fail(Refused, "the peer disconnected: %q (code %d)", d.reason, d.code)
 }
 
-// hold waits for the end of an established link. Meanwhile the peer has nothing to say but
-// DISCONNECT.
-func (c *control) hold(ctx context.Context, w *watch) error {
+// hold waits for the end of an established link and takes it down. Meanwhile the peer has
+// nothing to say but DISCONNECT.
+func (c *control) hold(ctx context.Context, of *Interface, l *link) error {
 	ctx, cancel := context.WithCancel(ctx)
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		w.run(ctx, c.interrupt)
+		of.watch.run(ctx, c.interrupt)
 	}()
 	m, err := c.receive()
 	if err == nil {
@@ -320,8 +319,10 @@ func (c *control) hold(ctx context.Context, w *watch) error {
 			err = refusal(m)
 		}
 	}
+	of.vacate(l)
 	cancel()
 	<-watched
+	of.down(l, err)
 	return err
 }
 

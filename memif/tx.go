@@ -70,7 +70,7 @@ func (q *TxQueue) signal(r *ring) {
 		return
 	}
 	add(&q.signals, 1)
-	q.kicks.kick(r.event)
+	q.kicks.kick(&q.seat, r.event)
 }
 
 // Stats may be called by any goroutine.
