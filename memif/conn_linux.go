@@ -42,6 +42,17 @@ func (c *control) interrupted() error {
 	return c.why
 }
 
+// silent says that there is nothing to read: no message and no end.
+func (c *control) silent() bool {
+	raw, err := c.sock.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := -1
+	err = raw.Control(func(fd uintptr) { n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0) })
+	return err == nil && n == 0
+}
+
 // deadline bounds the handshake; the zero time ends that.
 func (c *control) deadline(t time.Time) error {
 	c.mu.Lock()

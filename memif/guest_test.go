@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -43,17 +44,17 @@ func until(t testing.TB, what string, is func() bool) {
 	}
 }
 
-// endedBy waits until the link is down because of an error of that kind.
-func (h host) endedBy(t testing.TB, k memif.Kind) {
+// endedBy waits until the link is down because of an error of one of the kinds.
+func (h host) endedBy(t testing.TB, kinds ...memif.Kind) {
 	t.Helper()
 	var last memif.Status
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(200 * time.Microsecond) {
 		last = h.Status()
-		if e, ok := errors.AsType[*memif.Error](last.Err); ok && !last.Up && e.Kind == k {
+		if e, ok := errors.AsType[*memif.Error](last.Err); ok && !last.Up && slices.Contains(kinds, e.Kind) {
 			return
 		}
 	}
-	t.Fatalf("status %+v: want an end of kind %q", last, k)
+	t.Fatalf("status %+v: want an end of kind %v", last, kinds)
 }
 
 // step is a message to send.

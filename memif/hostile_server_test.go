@@ -21,7 +21,13 @@ type lie struct {
 	kind memif.Kind
 }
 
+// hears checks the answers to lies, and that a good client is served after them.
 func (h host) hears(t *testing.T, lies []lie) {
+	h.hearsOnly(t, lies)
+	h.welcomes(t)
+}
+
+func (h host) hearsOnly(t *testing.T, lies []lie) {
 	for _, l := range lies {
 		t.Run(l.name, func(t *testing.T) {
 			g := newGuest(t, seals)
@@ -41,7 +47,6 @@ func (h host) hears(t *testing.T, lies []lie) {
 			}
 		})
 	}
-	h.welcomes(t)
 }
 
 const hostMemory = 1 << 20

@@ -15,6 +15,7 @@ type Interface struct {
 	tx     []*TxQueue
 	watch  *watch
 
+	telling sync.Mutex // held while OnChange is told of a change
 	mu      sync.Mutex // guards what follows
 	status  Status
 	changed chan struct{} // closed with the next change of status
@@ -80,7 +81,7 @@ func (i *Interface) WaitUp(ctx context.Context) error {
 	}
 }
 
-// set changes the status. Only the connection that has taken the Interface calls it.
+// set changes the status.
 func (i *Interface) set(change func(*Status)) Status {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -108,15 +109,16 @@ func (i *Interface) take(stop context.CancelCauseFunc) (release func(), ok bool)
 }
 
 // turnedAway reports why a client was not let in, unless that was the last thing reported:
-// clients try again and again. While a link is there it says nothing.
-func (i *Interface) turnedAway(err error, stop context.CancelCauseFunc) {
-	release, ok := i.take(stop)
-	if !ok {
-		return
-	}
-	defer release()
-	if errorText(i.Status().Err) != err.Error() {
-		i.report(func(s *Status) { s.Err = err })
+// clients try again and again. While a connection has the Interface it says nothing, and it
+// does not take it: a client that is let in must not find it taken by one that is not.
+func (i *Interface) turnedAway(err error) {
+	i.telling.Lock()
+	defer i.telling.Unlock()
+	i.mu.Lock()
+	quiet := i.taken || i.closed || errorText(i.status.Err) == err.Error()
+	i.mu.Unlock()
+	if !quiet {
+		i.tell(func(s *Status) { s.Err = err })
 	}
 }
 
@@ -171,7 +173,14 @@ func (i *Interface) down(l *link, err error) {
 	i.report(func(s *Status) { s.Up, s.Err = false, err })
 }
 
+// report changes the status and says so; one report after the other.
 func (i *Interface) report(change func(*Status)) {
+	i.telling.Lock()
+	defer i.telling.Unlock()
+	i.tell(change)
+}
+
+func (i *Interface) tell(change func(*Status)) {
 	status := i.set(change)
 	if i.config.OnChange != nil {
 		i.config.OnChange(status)

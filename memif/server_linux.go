@@ -12,7 +12,7 @@ import (
 func (s *Socket) accept(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.listener.Close() })
 	defer stop()
-	waiting := make(chan struct{}, maxPending)
+	hall := newLobby(maxPending)
 	for {
 		sock, err := s.listener.AcceptUnix()
 		switch {
@@ -31,27 +31,34 @@ func (s *Socket) accept(ctx context.Context) error {
 			}
 			continue
 		}
-		select {
-		case waiting <- struct{}{}:
-		default:
-			_ = sock.Close() // a flood of peers that do not say who they are
+		c := newControl(sock)
+		if c.offer() != nil {
+			_ = sock.Close() // it has left
 			continue
 		}
-		s.work.Go(func() { s.serve(ctx, sock, func() { <-waiting }) })
+		hall.enter(c)
+		s.work.Go(func() { s.serve(ctx, c, hall) })
 	}
 }
 
-// serve is one connection from HELLO to its end. known is called once the peer has said
+// offer says HELLO, which a new socket takes without waiting.
+func (c *control) offer() error {
+	return c.send(hello{
+		name: "millrace", minVersion: versionTwo, maxVersion: versionTwo,
+		maxRegion: maxRegions - 1, maxM2SRing: MaxQueues - 1, maxS2MRing: MaxQueues - 1, maxLog2RingSize: maxLogRing,
+	}.encode(), -1)
+}
+
+// serve is one connection from HELLO to its end. It leaves the hall once the peer has said
 // who it is, or has left.
-func (s *Socket) serve(ctx context.Context, sock *net.UnixConn, known func()) {
+func (s *Socket) serve(ctx context.Context, c *control, hall *lobby) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	c := newControl(sock)
-	defer sock.Close()
+	defer c.sock.Close()
 	defer context.AfterFunc(ctx, func() { c.interrupt(endOf(ctx)) })()
 	p := &passive{socket: s, control: c, stop: cancel, spare: -1}
 	err := p.greet()
-	known()
+	hall.leave(c)
 	if err == nil {
 		err = p.establish()
 	}
@@ -87,16 +94,9 @@ type passive struct {
 	spare   int // descriptor of the message at hand, -1 once it is used or known
 }
 
-// greet offers our limits and learns which interface the peer wants.
+// greet learns which interface the peer wants.
 func (p *passive) greet() error {
 	if err := p.control.deadline(time.Now().Add(p.socket.config.Handshake)); err != nil {
-		return err
-	}
-	offer := hello{
-		name: "millrace", minVersion: versionTwo, maxVersion: versionTwo,
-		maxRegion: maxRegions - 1, maxM2SRing: MaxQueues - 1, maxS2MRing: MaxQueues - 1, maxLog2RingSize: maxLogRing,
-	}
-	if err := p.control.send(offer.encode(), -1); err != nil {
 		return err
 	}
 	m, err := p.control.receive()
@@ -118,7 +118,7 @@ func (p *passive) admit(i initiation) error {
 		return fail(Protocol, "ID %d not found", i.id)
 	}
 	if err := of.config.admits(i); err != nil {
-		of.turnedAway(err, p.stop)
+		of.turnedAway(err)
 		return err
 	}
 	release, ok := of.take(p.stop)
