@@ -38,15 +38,15 @@ func newLayout(s2m, m2s int, log2 uint8, bufferSize int) (layout, error) {
 	}
 	l.s2m, l.m2s = place(s2m), place(m2s)
 	at = (at + 4095) &^ 4095
-	each := stride(bufferSize) << log2
-	if each > maxRegion {
+	if uint64(stride(bufferSize))<<log2 > maxRegion { // more than an int of 32 bits may hold
 		return layout{}, badConfig("%d buffers of %d bytes: want at most %d bytes per ring", 1<<log2, bufferSize, maxRegion)
 	}
+	each := stride(bufferSize) << log2
 	l.regions = []int{at}
 	for _, list := range [][]ringPlace{l.s2m, l.m2s} {
 		for i := range list {
 			last := len(l.regions) - 1
-			if l.regions[last]+each > maxRegion {
+			if l.regions[last] > maxRegion-each {
 				l.regions = append(l.regions, 0)
 				last++
 			}
