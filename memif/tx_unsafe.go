@@ -112,10 +112,14 @@ func (q *TxQueue) scatter(r *ring, i uint32, end *uint32, frame []byte) (uint32,
 	for ; need > 0; slots++ {
 		if i+slots == *end {
 			room, err := r.room(r.size)
-			if err != nil || uint32(r.next)+room == *end {
+			next := uint32(r.next) + room
+			switch {
+			case err != nil || next == *end:
 				return 0, err
+			case next < *end:
+				return 0, r.jumped()
 			}
-			*end = uint32(r.next) + room
+			*end = next
 		}
 		_, _, space, err := r.empty(i + slots)
 		if err != nil {
