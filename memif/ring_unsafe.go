@@ -71,9 +71,9 @@ func (r *ring) place(m memory, offset uint32, log2 uint8) {
 
 // format writes what a client owes the server before CONNECT.
 func (r *ring) format() {
-	atomic.StoreUint32((*uint32)(unsafe.Add(unsafe.Pointer(r.word), -ringWord+ringCookie)), cookie)
-	atomic.StoreUint32(r.word, 0)
-	atomic.StoreUint32(r.tail, 0)
+	store32((*uint32)(unsafe.Add(unsafe.Pointer(r.word), -ringWord+ringCookie)), cookie)
+	store32(r.word, 0)
+	store32(r.tail, 0)
 	for i := range r.size {
 		r.store(i, r.blank(i))
 	}
@@ -81,7 +81,7 @@ func (r *ring) format() {
 
 // check looks at the cookie, which C clients write too.
 func (r *ring) check() error {
-	if got := atomic.LoadUint32((*uint32)(unsafe.Add(unsafe.Pointer(r.word), -ringWord+ringCookie))); got != cookie {
+	if got := load32((*uint32)(unsafe.Add(unsafe.Pointer(r.word), -ringWord+ringCookie))); got != cookie {
 		return fail(Protocol, "ring begins with %#x: want the cookie %#x", got, cookie)
 	}
 	return nil
@@ -102,8 +102,8 @@ func (d descriptor) offset() uint32 { return uint32(d.hi) }
 func (r *ring) load(i uint32) descriptor {
 	p := unsafe.Add(r.desc, uintptr(i&r.mask)*descBytes)
 	return descriptor{
-		atomic.LoadUint64((*uint64)(p)),
-		atomic.LoadUint64((*uint64)(unsafe.Add(p, 8))),
+		load64((*uint64)(p)),
+		load64((*uint64)(unsafe.Add(p, 8))),
 	}
 }
 
@@ -151,8 +151,8 @@ func (r *ring) theirs(d descriptor) (unsafe.Pointer, bool) {
 }
 
 // head and tail as the peer, or we, last published them.
-func (r *ring) loadHead() uint16 { return uint16(atomic.LoadUint32(r.word) >> 16) }
-func (r *ring) loadTail() uint16 { return uint16(atomic.LoadUint32(r.tail)) }
+func (r *ring) loadHead() uint16 { return uint16(load32(r.word) >> 16) }
+func (r *ring) loadTail() uint16 { return uint16(load32(r.tail)) }
 
 func (r *ring) loadPeer() uint16 {
 	if r.client {
@@ -166,13 +166,13 @@ func (r *ring) loadPeer() uint16 {
 func (r *ring) publish(index uint16) {
 	if !r.client {
 		// Nobody else writes the tail's cache line: memif.h pads it.
-		atomic.StoreUint32(r.tail, uint32(index))
+		store32(r.tail, uint32(index))
 		return
 	}
 	// The flags beside the head are the receiver's: they must not be lost. A peer that
 	// writes here all the time cannot hold us up for long, and spoils only its own view.
 	for range 64 {
-		old := atomic.LoadUint32(r.word)
+		old := load32(r.word)
 		if atomic.CompareAndSwapUint32(r.word, old, old&0xffff|uint32(index)<<16) {
 			return
 		}
@@ -180,14 +180,14 @@ func (r *ring) publish(index uint16) {
 }
 
 // masked says whether the receiver wants no interrupt now.
-func (r *ring) masked() bool { return atomic.LoadUint32(r.word)&flagMasked != 0 }
+func (r *ring) masked() bool { return load32(r.word)&flagMasked != 0 }
 
 // setMasked is the receiver's.
 func (r *ring) setMasked(on bool) {
 	if on {
-		atomic.OrUint32(r.word, flagMasked)
+		or32(r.word, flagMasked)
 	} else {
-		atomic.AndUint32(r.word, ^uint32(flagMasked))
+		and32(r.word, ^uint32(flagMasked))
 	}
 }
 
