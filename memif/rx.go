@@ -18,37 +18,60 @@ type RxQueue struct {
 	sleeper  *sleeper
 
 	// Views that are out: of which ring, and for each where the ring stands once it is
-	// given back.
-	lender *ring
-	lent   []uint16
-	copies []byte // what views show where the shared memory may fault
+	// given back; and up to where the ring was looked through, which may be further.
+	lender  *ring
+	lent    []uint16
+	seen    uint16
+	chained bool   // some frame since the ring was given back takes several slots
+	copies  []byte // what views show where the shared memory may fault
 }
 
 // Receive copies waiting frames, in order, into bufs: buffer i is made as long as frame i,
 // within its capacity. It returns how many there were and never blocks. A frame that does
 // not fit its buffer is dropped and counted. Without a link it returns 0; the only error is
-// ErrClosed, or one of the operating system.
+// ErrClosed, or one of the operating system, or of kind BadConfig while views are out.
 func (q *RxQueue) Receive(bufs [][]byte) (int, error) {
 	l, err := q.link()
 	if l == nil || len(bufs) == 0 {
 		return 0, err
 	}
-	if l.guarded {
-		return q.receiveGuarded(l, bufs), nil
+	if l.guarded || len(q.lent) > 0 {
+		return q.receiveRarely(l, bufs)
 	}
 	return q.receive(l, bufs), nil
 }
 
-// link is the link to receive from. A new one gets the mask that the mode asks for.
+func (q *RxQueue) receiveRarely(l *link, bufs [][]byte) (int, error) {
+	if len(q.lent) > 0 {
+		return 0, badConfig("receive while %d borrowed views are out: release them first", len(q.lent))
+	}
+	return q.receiveGuarded(l, bufs), nil
+}
+
+// link is the link to receive from; while views are out it is theirs, or none. A new one
+// gets the mask that the mode asks for.
 func (q *RxQueue) link() (*link, error) {
+	if len(q.lent) > 0 {
+		return q.lending()
+	}
 	l, fresh, err := q.current()
 	if fresh {
-		q.masked, q.at, q.lender, q.lent = false, 0, nil, q.lent[:0]
-		if q.mode == Polling {
-			q.mask(l, true)
-		}
+		q.at, q.lender, q.chained = 0, nil, false
+		q.mask(l, q.mode == Polling)
 	}
 	return l, err
+}
+
+// lending is the link of the views that are out, as long as it is up: the queue must not
+// leave it, for the memory would go.
+func (q *RxQueue) lending() (*link, error) {
+	switch {
+	case q.closed.Load():
+		return nil, ErrClosed
+	case q.next.Load() == q.cur && !q.broken:
+		return q.cur, nil
+	}
+	return nil, nil
 }
 
 func (q *RxQueue) receiveGuarded(l *link, bufs [][]byte) (n int) {
@@ -93,19 +116,40 @@ func (q *RxQueue) receive(l *link, bufs [][]byte) int {
 // mask tells the peer whether to signal.
 func (q *RxQueue) mask(l *link, on bool) {
 	q.masked = on
+	q.touch(l, (*RxQueue).storeMask)
+}
+
+func (q *RxQueue) storeMask(l *link) bool {
 	for _, r := range l.rxOf[q.index] {
-		r.setMasked(on)
+		r.setMasked(q.masked)
 	}
+	return false
 }
 
 // pending says whether some ring has something.
-func (q *RxQueue) pending(l *link) bool {
+func (q *RxQueue) pending(l *link) bool { return q.touch(l, (*RxQueue).anyWaits) }
+
+func (q *RxQueue) anyWaits(l *link) bool {
 	for _, r := range l.rxOf[q.index] {
-		if now := r.loadPeer(); now != r.next && !(r.stuck && now == r.peer) {
+		at := r.next
+		if r == q.lender && len(q.lent) > 0 {
+			at = q.seen
+		}
+		if now := r.loadPeer(); now != at && !(r.stuck && now == r.peer) {
 			return true
 		}
 	}
 	return false
+}
+
+// touch looks at or writes to the link's memory, under a guard where it may fault.
+func (q *RxQueue) touch(l *link, f func(*RxQueue, *link) bool) bool {
+	if !l.guarded {
+		return f(q, l)
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer q.recovered(l)
+	return f(q, l)
 }
 
 // SetRxMode changes how Wait waits; a Polling queue's peer is told not to signal.

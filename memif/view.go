@@ -1,6 +1,9 @@
 package memif
 
-import "runtime/debug"
+import (
+	"math"
+	"runtime/debug"
+)
 
 // View is one buffer of the shared memory.
 //
@@ -20,64 +23,48 @@ type View struct {
 const copyBytes = 256 << 10
 
 // Borrow lends frames where they lie, whole frames only, and returns how many views there
-// are. They stay valid until Release, also when the link has ended meanwhile. While views
-// are out, further ones are of the same ring. A frame that needs more than all of views is
-// dropped and counted. Receive and Borrow do not mix while views are out.
+// are. They stay valid until Release, also when the link has ended meanwhile; the queue gets
+// to the next link when all are released. While views are out, further ones are of the same
+// ring, and Receive is an error. A frame that needs more than all of views is dropped and
+// counted.
 func (q *RxQueue) Borrow(views []View) (int, error) {
-	l := q.cur
-	if len(q.lent) == 0 {
-		var err error
-		if l, err = q.link(); l == nil || err != nil {
-			return 0, err
-		}
-	}
-	if q.broken || len(views) == 0 {
-		return 0, nil
+	l, err := q.link()
+	if l == nil || len(views) == 0 {
+		return 0, err
 	}
 	if l.guarded {
 		return q.borrowGuarded(l, views), nil
 	}
-	return q.borrow(l, views), nil
+	return q.borrow(l, views, math.MaxUint64), nil
 }
 
 func (q *RxQueue) borrowGuarded(l *link, views []View) (n int) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer q.recovered(l)
-	before := len(q.lent)
-	n = q.copyViews(views[:q.borrow(l, views)])
-	q.lent = q.lent[:before+n]
-	return n
-}
-
-// copyViews has views show copies, of as many whole frames as there is room for.
-func (q *RxQueue) copyViews(views []View) int {
 	if cap(q.copies) == 0 {
 		q.copies = make([]byte, 0, max(copyBytes, int(q.maxFrame)))
 	}
-	whole, used := 0, len(q.copies)
-	for n, v := range views {
-		if len(v.Bytes) > cap(q.copies)-used {
-			break
-		}
-		to := q.copies[used : used+len(v.Bytes) : used+len(v.Bytes)]
-		copy(to, v.Bytes)
-		views[n].Bytes = to
-		used += len(to)
-		if !v.More {
-			whole, q.copies = n+1, q.copies[:used]
-		}
+	before := len(q.lent)
+	defer func() { q.lent = q.lent[:before+n] }() // after a fault: none of these
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer q.recovered(l)
+	found := q.borrow(l, views, uint64(cap(q.copies)-len(q.copies)))
+	for i, v := range views[:found] {
+		at := len(q.copies)
+		q.copies = append(q.copies, v.Bytes...)
+		views[i].Bytes = q.copies[at:len(q.copies):len(q.copies)]
 	}
-	return whole
+	return found
 }
 
-func (q *RxQueue) borrow(l *link, views []View) int {
+// borrow lends frames of at most budget bytes.
+func (q *RxQueue) borrow(l *link, views []View, budget uint64) int {
 	if len(q.lent) > 0 {
-		return q.lend(l, q.lender, views)
+		return q.lend(l, q.lender, views, budget)
 	}
+	q.copies = q.copies[:0]
 	rings := l.rxOf[q.index]
 	for k := range rings {
 		at := (q.at + k) % len(rings)
-		if n := q.lend(l, rings[at], views); n > 0 {
+		if n := q.lend(l, rings[at], views, budget); n > 0 {
 			q.lender, q.at = rings[at], (at+1)%len(rings)
 			if n == len(views) && !q.masked {
 				q.mask(l, true)
@@ -88,19 +75,22 @@ func (q *RxQueue) borrow(l *link, views []View) int {
 	return 0
 }
 
-// lend goes on where the views that are out end.
-func (q *RxQueue) lend(l *link, r *ring, views []View) int {
+// lend goes on where the ring was looked through before.
+func (q *RxQueue) lend(l *link, r *ring, views []View, budget uint64) int {
 	waiting, err := r.waiting()
+	begin := uint32(r.next)
+	i, end, n := begin, begin+waiting, 0
+	if len(q.lent) > 0 {
+		i += uint32(q.seen - r.next)
+	}
+	if err == nil && i-begin > waiting {
+		err = r.jumped()
+	}
 	if err != nil {
 		q.fail(l, err)
 		return 0
 	}
 	var t tally
-	begin := uint32(r.next)
-	i, end, n := begin, begin+waiting, 0
-	if out := len(q.lent); out > 0 {
-		i += uint32(q.lent[out-1] - r.next)
-	}
 	for n < len(views) && i != end {
 		f := r.show(i, end, views[n:])
 		if f.slots == 0 { // its end is not there yet
@@ -109,27 +99,30 @@ func (q *RxQueue) lend(l *link, r *ring, views []View) int {
 			}
 			break
 		}
-		if f.views > len(views)-n && n > 0 {
+		drop := f.invalid || f.views > len(views) || f.bytes > uint64(q.maxFrame)
+		if !drop && (f.views > len(views)-n || f.bytes > budget) {
 			break
 		}
-		r.unchain(i, f.slots)
+		q.chained = q.chained || f.slots > 1
+		i += f.slots
 		switch {
 		case f.invalid:
 			t.invalid++
-		case f.views > len(views), f.bytes > uint64(q.maxFrame):
+		case drop:
 			t.tooLong++
 		default:
-			for k := range f.slots {
-				q.lent = append(q.lent, uint16(i+k+1))
+			for k := i - f.slots; k != i; k++ {
+				q.lent = append(q.lent, uint16(k+1))
 			}
 			n += f.views
 			t.frames++
 			t.bytes += f.bytes
+			budget -= f.bytes
 		}
-		i += f.slots
 	}
+	q.seen = uint16(i)
 	if len(q.lent) == 0 {
-		r.giveBack(i) // dropped frames only
+		q.giveBack(r, q.seen) // dropped frames only
 	}
 	r.stuck = n == 0 && i != end
 	q.count(&t)
@@ -171,21 +164,30 @@ func (q *RxQueue) Release(n int) {
 	to := q.lent[n-1]
 	q.lent = q.lent[:copy(q.lent, q.lent[n:])]
 	if len(q.lent) == 0 {
-		q.copies = q.copies[:0]
+		to = q.seen // with what was dropped after them
 	}
 	switch {
-	case q.broken:
+	case q.broken, q.cur == nil:
 	case q.cur.guarded:
 		q.releaseGuarded(to)
 	default:
-		q.lender.giveBackTo(to)
+		q.giveBack(q.lender, to)
 	}
 }
 
 func (q *RxQueue) releaseGuarded(to uint16) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer q.recovered(q.cur)
-	q.lender.giveBackTo(to)
+	q.giveBack(q.lender, to)
 }
 
-func (r *ring) giveBackTo(to uint16) { r.giveBack(uint32(r.next) + uint32(to-r.next)) }
+// giveBack returns the ring's slots up to to. Their marks are cleared only now: until then
+// a frame may be looked at once more.
+func (q *RxQueue) giveBack(r *ring, to uint16) {
+	n := uint32(to - r.next)
+	if q.chained {
+		r.unchain(uint32(r.next), n)
+		q.chained = to != q.seen
+	}
+	r.giveBack(uint32(r.next) + n)
+}

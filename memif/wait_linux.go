@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,10 +15,13 @@ import (
 // event, and no count of the peer's can make a read block. The set's descriptor stays the
 // same over all links.
 type sleeper struct {
-	epoll, event int
-	events       [8]unix.EpollEvent
-	done         <-chan struct{} // of the context that wakes us
-	stop         func() bool
+	epoll  int
+	events [8]unix.EpollEvent
+	done   <-chan struct{} // of the context that wakes us
+	stop   func() bool
+
+	mu    sync.Mutex // guards event: a context can end while we are closed
+	event int        // -1 once closed
 }
 
 func newSleeper() (*sleeper, error) {
@@ -53,7 +57,13 @@ func (s *sleeper) remove(fd int) {
 	_ = unix.EpollCtl(s.epoll, unix.EPOLL_CTL_DEL, fd, nil) // it is in the set or was never added
 }
 
-func (s *sleeper) wake() { writeEvent(s.event) }
+func (s *sleeper) wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.event >= 0 {
+		writeEvent(s.event)
+	}
+}
 
 // sleep returns when an event came or the time is over.
 func (s *sleeper) sleep(d time.Duration) error {
@@ -78,8 +88,11 @@ func (s *sleeper) follow(ctx context.Context) {
 
 func (s *sleeper) close() {
 	s.stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	closeFD(s.epoll)
 	closeFD(s.event)
+	s.epoll, s.event = -1, -1
 }
 
 const (
@@ -93,7 +106,8 @@ const (
 // Wait returns nil when there may be frames to receive, and ctx's error when ctx ends, or
 // ErrClosed. In Interrupt mode it sleeps at once, in Adaptive mode after Config.Spin, in
 // Polling mode only while there is no link. It allocates only when it is called with
-// another context than before.
+// another context than before. It returns at once when the link of borrowed views has ended:
+// the queue gets to the next one when they are released.
 func (q *RxQueue) Wait(ctx context.Context) error {
 	var spun time.Time
 	for {
@@ -101,7 +115,7 @@ func (q *RxQueue) Wait(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if l != nil && q.pending(l) {
+		if l != nil && q.pending(l) || l == nil && len(q.lent) > 0 {
 			return nil
 		}
 		if err := ctx.Err(); err != nil {
@@ -163,7 +177,7 @@ func (q *RxQueue) Arm() error {
 		return err
 	}
 	l, err := q.link()
-	if l != nil && q.unmask(l) {
+	if l != nil && q.unmask(l) || l == nil && len(q.lent) > 0 {
 		q.sleeper.wake()
 	}
 	return err
