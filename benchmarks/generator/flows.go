@@ -27,13 +27,13 @@ type walk struct {
 	at int
 }
 
-// aim points the frames of a batch at the flows that come next.
-func (w *walk) aim(b *batch) {
+// aim points the first n frames of a batch at the flows that come next.
+func (w *walk) aim(b *batch, n int) {
 	if len(w.to) == 0 {
 		return
 	}
 	at := w.at
-	for _, f := range b.frames {
+	for _, f := range b.frames[:n] {
 		b.aim(f, w.to[at], firstPort+uint16(at)&0x7fff)
 		if at++; at == len(w.to) {
 			at = 0

@@ -68,7 +68,7 @@ func TestFlowsInTurn(t *testing.T) {
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
 	for want := 0; want < 200; {
-		w.aim(b)
+		w.aim(b, len(b.frames))
 		sent := rng.IntN(5)
 		for _, f := range b.frames[:sent] {
 			if got := f[dstAt+3]; int(got) != want%10 {

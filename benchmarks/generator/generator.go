@@ -157,7 +157,7 @@ func (g *Generator) window(from, to int64) (Count, error) {
 func (g *Generator) turns() error {
 	for range looks {
 		for _, q := range g.config.Tx {
-			g.flows.aim(g.out)
+			g.flows.aim(g.out, len(g.out.frames))
 			n, err := q.Send(g.out.frames)
 			if err != nil {
 				return fmt.Errorf("send frames: %w", err)
