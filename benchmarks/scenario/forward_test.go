@@ -56,8 +56,9 @@ func TestRandomRoutes(t *testing.T) {
 	}
 }
 
-// TestIntegrationForward runs the comparison with the engine alone: what is sent comes back.
-func TestIntegrationForward(t *testing.T) {
+// engineRouter builds millrace and returns its engine as a router.
+func engineRouter(t *testing.T) *rig.Router {
+	t.Helper()
 	netnstest.NeedRoot(t)
 	if err := cores.Check(0, 1); err != nil {
 		t.Skipf("needs two cores: %v", err)
@@ -66,7 +67,12 @@ func TestIntegrationForward(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", binary, "github.com/millrace/millrace/cmd/millrace").CombinedOutput(); err != nil {
 		t.Fatalf("build millrace: %v: %s", err, out)
 	}
-	router := rig.EngineRouter(binary, "test", 0)
+	return rig.EngineRouter(binary, "test", 0)
+}
+
+// TestIntegrationForward runs the comparison with the engine alone: what is sent comes back.
+func TestIntegrationForward(t *testing.T) {
+	router := engineRouter(t)
 	r, err := Forward{Title: "test", Routers: []*rig.Router{router}, Routes: 1000, Hot: 16, Size: 64, Repetitions: 1,
 		Timing: rig.Timing{Settle: 20 * time.Millisecond, Warm: 20 * time.Millisecond, Window: 100 * time.Millisecond},
 		Cores:  [2]int{1, 0}, Progress: func(Progress) {}}.Run(t.Context())

@@ -27,14 +27,17 @@ type memifFlags struct {
 	sizes, queues, cores   []int
 	repetitions, batch     int
 	window                 time.Duration
+
+	rateSizes []int // of the rate search, which takes longer: fewer unless they were asked for
+	searches  int
 }
 
 func (m *memifFlags) bind(fs *flag.FlagSet) {
-	fs.StringVar(&m.scenario, "scenario", "transport", "what to measure: transport, forward, or all")
-	fs.Func("sizes", "bytes of a frame, a list (default 64,1500)", numbers(&m.sizes, generator.MinFrame, generator.MaxFrame))
+	fs.StringVar(&m.scenario, "scenario", "transport", "what to measure: transport, forward, rate (without loss, and latency), or all")
+	fs.Func("sizes", "bytes of a frame, a list (default 64,1500; for rate 64)", numbers(&m.sizes, generator.MinFrame, generator.MaxFrame))
 	fs.Func("queues", "queues of a link, a list (default 1)", numbers(&m.queues, 1, 16))
 	fs.Func("cores", "cores of sender and receiver (default 1,0)", numbers(&m.cores, 0, 1<<16))
-	fs.IntVar(&m.repetitions, "repetitions", 5, "repetitions of each window")
+	fs.IntVar(&m.repetitions, "repetitions", 5, "repetitions of each window; for rate the default is 3 searches")
 	fs.IntVar(&m.batch, "batch", generator.DefaultBatch, "frames per call of the library")
 	fs.DurationVar(&m.window, "window", rig.DefaultTiming().Window, "length of a window")
 	fs.StringVar(&m.testpmd, "testpmd", "auto", "DPDK's dpdk-testpmd; auto = when it is in PATH, empty = without")
@@ -63,6 +66,19 @@ func numbers(to *[]int, low, high int) func(string) error {
 	}
 }
 
+// defaults fills in what was not given.
+func (m *memifFlags) defaults(fs *flag.FlagSet) {
+	m.rateSizes, m.searches = m.sizes, 3
+	if m.sizes == nil {
+		m.sizes, m.rateSizes = []int{64, 1500}, []int{64}
+	}
+	fs.Visit(func(f *flag.Flag) {
+		if f.Name == "repetitions" {
+			m.searches = m.repetitions
+		}
+	})
+}
+
 // complete checks the flags and finds the tools, before anything is started.
 func (m *memifFlags) complete() error {
 	if m.repetitions < 1 {
@@ -71,8 +87,8 @@ func (m *memifFlags) complete() error {
 	if m.window < 10*time.Millisecond || m.window > 800*time.Millisecond {
 		return fmt.Errorf("flag --window: %s is not between 10ms and 800ms: Linux stops threads of high priority that do not pause", m.window)
 	}
-	if !slices.Contains([]string{"transport", "forward", "all"}, m.scenario) {
-		return fmt.Errorf("flag --scenario: %q is none of transport, forward, all", m.scenario)
+	if !slices.Contains([]string{"transport", "forward", "rate", "all"}, m.scenario) {
+		return fmt.Errorf("flag --scenario: %q is none of transport, forward, rate, all", m.scenario)
 	}
 	if m.routes < 1 || m.routes > 200_000 {
 		return fmt.Errorf("flag --routes: %d is not between 1 and 200000", m.routes)
@@ -104,34 +120,66 @@ func (m *memifFlags) complete() error {
 }
 
 func runBenchMemif(ctx context.Context, args []string) error {
-	m := memifFlags{sizes: []int{64, 1500}, queues: []int{1}, cores: []int{1, 0}}
+	m := memifFlags{queues: []int{1}, cores: []int{1, 0}}
 	fs := flag.NewFlagSet("bench memif", flag.ContinueOnError)
 	m.bind(fs)
 	if err := parse(fs, args); err != nil {
 		return err
 	}
+	m.defaults(fs)
 	if err := m.complete(); err != nil {
 		return err
 	}
 	var errs []error
-	if m.scenario != "forward" {
-		errs = append(errs, m.transport(ctx))
-	}
-	if m.scenario != "transport" && ctx.Err() == nil {
-		errs = append(errs, m.forward(ctx))
+	for _, s := range []struct {
+		name string
+		run  func(context.Context) error
+	}{{"transport", m.transport}, {"forward", m.forward}, {"rate", m.rate}} {
+		if (m.scenario == s.name || m.scenario == "all") && ctx.Err() == nil {
+			errs = append(errs, s.run(ctx))
+		}
 	}
 	return errors.Join(errs...)
 }
 
-// forward compares routers: the engine, and VPP where it is.
-func (m *memifFlags) forward(ctx context.Context) error {
+// routers are the engine, and VPP where it is.
+func (m *memifFlags) routers() ([]*rig.Router, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("find own binary: %w", err)
+		return nil, fmt.Errorf("find own binary: %w", err)
 	}
-	routers := []*rig.Router{rig.EngineRouter(self, version, m.cores[1])}
+	list := []*rig.Router{rig.EngineRouter(self, version, m.cores[1])}
 	if m.vppBin != "" {
-		routers = append(routers, rig.VPPRouter(m.vppBin, m.cores[1], m.cores[0]))
+		list = append(list, rig.VPPRouter(m.vppBin, m.cores[1], m.cores[0]))
+	}
+	return list, nil
+}
+
+// rate searches what routers carry without loss.
+func (m *memifFlags) rate(ctx context.Context) error {
+	routers, err := m.routers()
+	if err != nil {
+		return err
+	}
+	timing := rig.DefaultTiming()
+	timing.Window = m.window
+	bar := &progressLine{out: os.Stderr}
+	result, err := scenario.Rate{
+		Title: "Millrace benchmark: IPv4 forwarding from memif to memif without loss, and its latency", Routers: routers, Routes: m.routes,
+		Sizes: m.rateSizes, Batch: m.batch, Repetitions: m.searches, Timing: timing, Cores: [2]int{m.cores[0], m.cores[1]}, Progress: bar.show,
+	}.Run(ctx)
+	bar.clear()
+	if result != nil {
+		err = errors.Join(err, publish(result, filepath.Join(m.out, "rate")))
+	}
+	return err
+}
+
+// forward compares routers.
+func (m *memifFlags) forward(ctx context.Context) error {
+	routers, err := m.routers()
+	if err != nil {
+		return err
 	}
 	timing := rig.DefaultTiming()
 	timing.Window = m.window
