@@ -27,7 +27,8 @@ setup: ## install the Debian packages that demo and tests need
 demo: setup build reference ## boot the dataplane, wire pods, measure them (root)
 	$(BIN)/millrace demo $(DEMOFLAGS)
 
-test: setup ## all tests, those that need root included
+test: ## all tests, those that need root included
+	@scripts/setup.sh dpdk
 	$(GO) vet ./...
 	$(GO) test -timeout 20m ./...
 
@@ -44,7 +45,8 @@ bench: setup build reference ## microbenchmarks, then the short comparison with 
 	$(GO) test -run '^$$' -bench . -benchtime 200ms ./engine/... ./vpp/...
 	$(BIN)/millrace bench $(BENCHFLAGS)
 
-bench-memif: setup build ## compare memif implementations and forwarding from memif to memif (root; VPP_BIN adds VPP)
+bench-memif: build ## compare memif implementations and forwarding from memif to memif (root; VPP_BIN adds VPP)
+	@scripts/setup.sh dpdk
 	$(BIN)/millrace bench memif --scenario all $(BENCHFLAGS)
 
 generate: ## regenerate what is generated

@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
 # Installs what the product's tests and demo need on a Debian 12 machine: iproute2,
-# iperf3 and ping from Debian's packages. Says what is missing when it may not install; does
-# nothing when all is there. Go modules are fetched by the go command itself.
+# iperf3 and ping from Debian's packages, and with the argument dpdk also dpdk-testpmd, the
+# peer that memif is tested and compared with. Says what is missing when it may not install;
+# does nothing when all is there. Go modules are fetched by the go command itself.
 set -euo pipefail
 
 need=()
 command -v ip >/dev/null || need+=(iproute2)
 command -v iperf3 >/dev/null || need+=(iperf3)
 command -v ping >/dev/null || need+=(iputils-ping)
+if [ "${1-}" = dpdk ]; then
+	command -v dpdk-testpmd >/dev/null || need+=(dpdk-dev)
+fi
 
 if ! command -v go >/dev/null; then
 	echo "setup: no go command in PATH: install Go 1.26 or newer (https://go.dev/doc/install)" >&2
