@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -223,6 +224,9 @@ func (l link) setAddresses(want dataplane.HostSide) error {
 		if err := l.AddrAdd(l.dev, a); err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("add address %s: %w", p, err)
 		}
+		if err := l.awaitLocal(p); err != nil {
+			return err
+		}
 	}
 	for _, p := range have {
 		if slices.Contains(want.Addresses, p) {
@@ -234,6 +238,30 @@ func (l link) setAddresses(want dataplane.HostSide) error {
 	}
 	return nil
 }
+
+// awaitLocal returns when the kernel takes packets to a new address. Of an IPv6 address it
+// makes the route in its own time, after the call that added it has returned.
+func (l link) awaitLocal(p netip.Prefix) error {
+	if p.Addr().Is4() {
+		return nil
+	}
+	local := &netlink.Route{Table: unix.RT_TABLE_LOCAL, Dst: ipNet(p)}
+	for end := time.Now().Add(localPatience); ; time.Sleep(time.Millisecond) {
+		found, err := l.RouteListFiltered(netlink.FAMILY_V6, local, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
+		if err != nil {
+			return fmt.Errorf("list local routes: %w", err)
+		}
+		if len(found) > 0 {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("add address %s: the kernel has made no local route to it in %s", p, localPatience)
+		}
+	}
+}
+
+// localPatience is long: the kernel is late only when it has no time.
+const localPatience = 5 * time.Second
 
 // routes are those on the device that carry our protocol number.
 func (l link) routes() ([]netlink.Route, error) {
