@@ -2,11 +2,14 @@ package scenario
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/millrace/millrace/benchmarks"
+	"github.com/millrace/millrace/benchmarks/generator"
 	"github.com/millrace/millrace/benchmarks/rig"
+	"github.com/millrace/millrace/benchmarks/search"
 )
 
 // TestIntegrationRate runs the search with the engine alone: rates and latencies are in
@@ -54,8 +57,8 @@ func TestIntegrationRate(t *testing.T) {
 			}
 		}
 	}
-	if found == 0 && len(r.Discarded) == 0 {
-		t.Error("no search at all")
+	if found != len(r.Checks)-1 { // one of the machine
+		t.Errorf("%d searches, checks %+v", found, r.Checks)
 	}
 }
 
@@ -69,5 +72,35 @@ func TestWorse(t *testing.T) {
 	}
 	if got := worse(benchmarks.Condition{}, b); got != b {
 		t.Errorf("the first is %+v, want %+v", got, b)
+	}
+}
+
+// TestHarvest: searches are samples once they have ended for all routers at one distance,
+// and the others stay open.
+func TestHarvest(t *testing.T) {
+	ended := func(name, distance string, complete bool) *searched {
+		return &searched{router: &rig.Router{About: benchmarks.Subject{Name: name}}, size: 64, complete: complete, cond: benchmarks.Condition{Distance: distance},
+			full:   generator.Count{Received: 5, Took: time.Second},
+			result: search.Result{Found: []search.Found{{Rate: 4e6, Outcome: search.Settled}, {Ratio: search.PDR, Rate: 5e6, Outcome: search.Generator}}}}
+	}
+	r := &rate{result: &benchmarks.Result{}}
+	open := []map[string]*searched{
+		{"near": ended("engine", "near", true), "far": ended("engine", "far", true)},
+		{"near": ended("vpp", "near", false), "far": ended("vpp", "far", true)},
+	}
+	kept := map[string]int{}
+	r.harvest(open, kept)
+	r.harvest(open, kept)
+	if kept["near"] != 0 || kept["far"] != 1 || len(open[0]) != 1 || len(open[1]) != 1 || open[0]["near"] == nil {
+		t.Errorf("kept %v, open %v", kept, open)
+	}
+	for _, subject := range []string{"engine", "vpp"} {
+		m, _ := r.result.Find("ndr-64-far", subject)
+		if !slices.Equal(m.Samples, []float64{4}) || len(m.Conditions) != 1 {
+			t.Errorf("NDR of %s: %+v", subject, m)
+		}
+	}
+	if len(r.result.Failed()) != 2 { // neither PDR is settled
+		t.Errorf("checks %+v", r.result.Checks)
 	}
 }

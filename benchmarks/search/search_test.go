@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -153,6 +154,50 @@ func TestOrder(t *testing.T) {
 			if !passed {
 				t.Fatalf("%+v was never measured: %+v", f, r.Trials)
 			}
+		}
+	}
+}
+
+// TestReplay: a search that broke off is taken up by answering again what it has asked.
+func TestReplay(t *testing.T) {
+	gone := errors.New("gone")
+	rng := rand.New(rand.NewPCG(4, 4))
+	noise := make([]float64, 60)
+	for i := range noise {
+		noise[i] = float64(rng.IntN(2)) * 1e-4
+	}
+	var made []Trial
+	measure := func(upTo int) Measure {
+		asked := 0
+		return func(rate float64) (Trial, error) {
+			if asked++; asked <= len(made) {
+				if made[asked-1].Asked != rate {
+					t.Fatalf("trial %d asks for %v, before for %v", asked, rate, made[asked-1].Asked)
+				}
+				return made[asked-1], nil
+			}
+			if asked > upTo {
+				return Trial{}, gone
+			}
+			made = append(made, Trial{Asked: rate, Offered: rate, Loss: max(sharp(3e6)(rate), noise[asked-1])})
+			return made[asked-1], nil
+		}
+	}
+	want, err := Run(config(), measure(60))
+	if err != nil {
+		t.Fatal(err)
+	}
+	made = nil
+	for upTo := 1; ; upTo++ {
+		got, err := Run(config(), measure(upTo))
+		if err == nil {
+			if !slices.Equal(got.Found, want.Found) || !slices.Equal(got.Trials, want.Trials) || upTo < 10 {
+				t.Errorf("in pieces %+v, at once %+v", got, want)
+			}
+			return
+		}
+		if !errors.Is(err, gone) {
+			t.Fatal(err)
 		}
 	}
 }
