@@ -114,3 +114,18 @@ func sum(b []byte) uint32 {
 func ours(f []byte) bool {
 	return len(f) >= endOfStamp && binary.LittleEndian.Uint32(f[markAt:]) == mark
 }
+
+// Forwarded judges frames that a router has passed on: from one MAC address to another, one
+// hop older, with a checksum that is right, and otherwise as they were sent.
+func Forwarded(from, to [6]byte, size int) func(frame []byte) bool {
+	return func(f []byte) bool {
+		if !ours(f) || len(f) != size || [6]byte(f[0:6]) != to || [6]byte(f[6:12]) != from || f[ttlAt] != ttl-1 {
+			return false
+		}
+		s := sum(f[ipAt : ipAt+20])
+		for s > 0xffff {
+			s = s>>16 + s&0xffff
+		}
+		return s == 0xffff
+	}
+}

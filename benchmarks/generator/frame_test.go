@@ -79,3 +79,39 @@ func TestFlowsInTurn(t *testing.T) {
 		w.next(sent)
 	}
 }
+
+// TestForwarded: a frame passes as a router leaves it, and not with any byte of its headers
+// changed.
+func TestForwarded(t *testing.T) {
+	h := DefaultHeader()
+	b, err := newBatch(h, 64, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	router, host := h.To, [6]byte{2, 9, 9, 9, 9, 9}
+	f := b.frames[0]
+	right := Forwarded(router, host, 64)
+	if right(f) {
+		t.Error("a frame that no router has touched passes")
+	}
+	copy(f[0:], host[:])
+	copy(f[6:], router[:])
+	f[ttlAt]--
+	binary.BigEndian.PutUint16(f[sumAt:], binary.BigEndian.Uint16(f[sumAt:])+0x100) // RFC 1624
+	if !right(f) {
+		t.Fatal("a frame that was forwarded does not pass")
+	}
+	for i := range f[:udpAt] {
+		if i == 12 || i == 13 {
+			continue // the type: what is not IPv4 would not come back
+		}
+		f[i] ^= 0x41
+		if right(f) {
+			t.Errorf("byte %d is changed, and the frame passes", i)
+		}
+		f[i] ^= 0x41
+	}
+	if right(f[:63]) {
+		t.Error("a frame that was cut passes")
+	}
+}

@@ -26,6 +26,11 @@ type Config struct {
 	Batch int // frames per call of a queue; 0 = DefaultBatch
 	Header
 	Flows Flows // where the frames go; nothing = all to one place
+	// Check, if set, judges the first frame of each batch that comes back.
+	Check func(frame []byte) bool
+	// Borrow has frames looked at where they lie instead of copied: a device is measured,
+	// and the generator must not be what is slow.
+	Borrow bool
 }
 
 // DefaultBatch is frames per call of a queue.
@@ -44,11 +49,13 @@ type Generator struct {
 
 	out   *batch
 	in    [][]byte
+	views []memif.View
 	flows walk
 
 	sent, received uint64 // since the beginning
 	full           uint64 // calls of Send that found less room than frames
 	calls          uint64 // of Send
+	looked, wrong  uint64 // frames that Check judged, and found wrong
 }
 
 // New starts the thread. Close ends it.
@@ -67,7 +74,7 @@ func New(c Config) (*Generator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start generator: %w", err)
 	}
-	g := &Generator{config: c, clock: clock, out: out, in: buffers(c.Batch, MaxFrame), jobs: make(chan func()), ended: make(chan struct{}), flows: c.Flows.walk()}
+	g := &Generator{config: c, clock: clock, out: out, in: buffers(c.Batch, MaxFrame), views: make([]memif.View, c.Batch), jobs: make(chan func()), ended: make(chan struct{}), flows: c.Flows.walk()}
 	ready := make(chan error, 1)
 	go g.live(ready)
 	if err := <-ready; err != nil {
@@ -115,6 +122,8 @@ type Count struct {
 	Took     time.Duration // the window as it really was
 	Full     float64       // share of sends that found the device full: near 1 = saturated
 	Mallocs  uint64        // of the whole process, in the window and around its edges
+	Looked   uint64        // frames that Config.Check judged
+	Wrong    uint64        // those that it found wrong
 }
 
 // Window moves frames as fast as they go from now on and counts from one time of the
@@ -141,13 +150,14 @@ func (g *Generator) window(from, to int64) (Count, error) {
 		}
 	}
 	begin, sent, received, full, calls := g.clock.Now(), g.sent, g.received, g.full, g.calls
+	looked, wrong := g.looked, g.wrong
 	end := begin
 	for ; end < to; end = g.clock.Now() {
 		if err := g.turns(); err != nil {
 			return Count{}, err
 		}
 	}
-	c := Count{Sent: g.sent - sent, Received: g.received - received, Took: time.Duration(end - begin)}
+	c := Count{Sent: g.sent - sent, Received: g.received - received, Took: time.Duration(end - begin), Looked: g.looked - looked, Wrong: g.wrong - wrong}
 	if g.calls > calls {
 		c.Full = float64(g.full-full) / float64(g.calls-calls)
 	}
@@ -170,14 +180,52 @@ func (g *Generator) turns() error {
 			g.flows.next(n)
 		}
 		for _, q := range g.config.Rx {
-			n, err := q.Receive(g.in)
-			if err != nil {
+			if err := g.take(q); err != nil {
 				return fmt.Errorf("receive frames: %w", err)
 			}
-			g.received += uint64(n)
 		}
 	}
 	return nil
+}
+
+// take receives one batch.
+func (g *Generator) take(q *memif.RxQueue) error {
+	if g.config.Borrow {
+		return g.borrow(q)
+	}
+	n, err := q.Receive(g.in)
+	g.received += uint64(n)
+	if n > 0 {
+		g.look(g.in[0])
+	}
+	return err
+}
+
+func (g *Generator) borrow(q *memif.RxQueue) error {
+	n, err := q.Borrow(g.views)
+	if n == 0 {
+		return err
+	}
+	for _, v := range g.views[:n] {
+		if !v.More {
+			g.received++
+		}
+	}
+	if first := g.views[0]; !first.More {
+		g.look(first.Bytes)
+	}
+	q.Release(n)
+	return err
+}
+
+func (g *Generator) look(frame []byte) {
+	if g.config.Check == nil {
+		return
+	}
+	g.looked++
+	if !g.config.Check(frame) {
+		g.wrong++
+	}
 }
 
 // mallocs is how many objects the process has allocated so far.

@@ -39,17 +39,25 @@ const scratchPrefix = "millrace-rig-"
 // scratchName is a pattern for names of scratch directories of this process.
 func scratchName() string { return fmt.Sprintf("%s%d-*", scratchPrefix, os.Getpid()) }
 
+// scratch makes a directory of this process, and removes what killed ones have left.
+func scratch() (dir string, err error) {
+	if err := errors.Join(sweep(os.TempDir()), removeShared(nobody)); err != nil {
+		return "", err
+	}
+	if dir, err = os.MkdirTemp("", scratchName()); err != nil {
+		return "", fmt.Errorf("make scratch directory: %w", err)
+	}
+	return dir, nil
+}
+
 // startPatience is how long a subject may take until it is ready for pods.
 const startPatience = 2 * time.Minute
 
 // NewBed starts a subject in a scratch directory of its own.
 func NewBed(ctx context.Context, l *Launcher, s Subject) (*Bed, error) {
-	if err := sweep(os.TempDir()); err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp("", scratchName())
+	dir, err := scratch()
 	if err != nil {
-		return nil, fmt.Errorf("make scratch directory: %w", err)
+		return nil, err
 	}
 	b := &Bed{Subject: s, launcher: l, dir: dir}
 	starting, cancel := context.WithTimeout(ctx, startPatience)

@@ -35,9 +35,9 @@ const flowPatience = 10 * time.Second
 
 // Measure starts both ends, waits until frames arrive, counts for one window and ends them.
 func (k Link) Measure(ctx context.Context, l *Launcher, t Timing) (c Counted, cond benchmarks.Condition, err error) {
-	dir, err := os.MkdirTemp("", scratchName())
+	dir, err := scratch()
 	if err != nil {
-		return c, cond, fmt.Errorf("make scratch directory: %w", err)
+		return c, cond, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	defer func() { err = errors.Join(err, k.Sender.Stop(), k.Receiver.Stop()) }()

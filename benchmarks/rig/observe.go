@@ -36,18 +36,24 @@ type Observed struct {
 // During runs a window of the monotonic clock, in ns, with its threads raised, and tells
 // what the machine was like. Where raising is not permitted it does without.
 func (o Observed) During(clock cores.Clock, t Timing, window func(from, to int64) error) (c benchmarks.Condition, err error) {
+	pass, err := takeTurn(turnName, turnPatience)
+	if err != nil {
+		return c, err
+	}
+	defer func() { err = errors.Join(err, pass()) }()
 	before, err := cores.RoundTrip(o.Cores[0], o.Cores[1])
 	if err != nil {
 		return c, err
 	}
-	from := clock.Now() + int64(t.Settle+t.Warm)
-	to := from + int64(t.Window)
 	done := make(chan error, 1)
 	restore, err := cores.RaiseSelf(orderPriority)
 	c.Raised = err == nil
 	if err != nil && !errors.Is(err, os.ErrPermission) {
 		return c, errors.Join(err, restore())
 	}
+	// The window is fixed once this process is raised: before, it may have to wait.
+	from := clock.Now() + int64(t.Settle+t.Warm)
+	to := from + int64(t.Window)
 	go func() { done <- window(from, to) }()
 	// Pollers are raised once they poll, and only until the window ends: what gives them
 	// their orders has ordinary priority.

@@ -66,21 +66,28 @@ func EngineRouter(binary, version string, core int) *Router {
 	}
 }
 
+// vppMemory is what a VPP gets for its heap and buffers, in MB.
+const vppMemory = 1024 + 64
+
 // VPPRouter is FD.io VPP with one worker; its main thread has the other core and sleeps.
 func VPPRouter(binary string, core, other int) *Router {
+	pages, detail := "4k", "4 KiB pages"
+	if HugePages(vppMemory) {
+		pages, detail = "default-hugepage", "huge pages"
+	}
 	return &Router{
 		Core:  core,
-		About: benchmarks.Subject{Name: "vpp", Version: "vpp", Detail: "one worker, rx mode polling, main thread on the generator's core"},
+		About: benchmarks.Subject{Name: "vpp", Version: "vpp", Detail: "one worker, rx mode polling, main thread on the generator's core, " + detail},
 		Command: func(dir, socket string) (*exec.Cmd, error) {
 			conf := fmt.Sprintf(`unix { nodaemon log %[1]s/vpp.log runtime-dir %[1]s gid root cli-listen %[1]s/cli.sock }
-api-segment { prefix mrf%[2]d gid root }
+api-segment { prefix %[2]s gid root }
 socksvr { socket-name %[3]s }
 statseg { socket-name %[1]s/stats.sock size 64m page-size 4k }
 cpu { main-core %[4]d corelist-workers %[5]d }
-memory { main-heap-size 1G main-heap-page-size 4k }
-buffers { page-size 4k buffers-per-numa 16384 }
+memory { main-heap-size 1G main-heap-page-size %[6]s }
+buffers { page-size %[6]s buffers-per-numa 16384 }
 plugins { plugin default { disable } plugin memif_plugin.so { enable } }
-`, dir, os.Getpid(), socket, other, core)
+`, dir, sharedPrefix(os.Getpid()), socket, other, core, pages)
 			path := filepath.Join(dir, "startup.conf")
 			if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 				return nil, fmt.Errorf("write startup.conf: %w", err)
@@ -93,8 +100,8 @@ plugins { plugin default { disable } plugin memif_plugin.so { enable } }
 // Start starts and programs the router: routes lead back to the generator, which is
 // connected when Start returns. Then the process stands still.
 func (r *Router) Start(ctx context.Context, l *Launcher, routes []netip.Prefix) (err error) {
-	if r.dir, err = os.MkdirTemp("", scratchName()); err != nil {
-		return fmt.Errorf("make scratch directory: %w", err)
+	if r.dir, err = scratch(); err != nil {
+		return err
 	}
 	api := filepath.Join(r.dir, "api.sock")
 	cmd, err := r.Command(r.dir, api)
@@ -105,7 +112,7 @@ func (r *Router) Start(ctx context.Context, l *Launcher, routes []netip.Prefix) 
 		return err
 	}
 	err = r.process.Await(ctx, func(ctx context.Context) error {
-		r.conn, err = vpp.Dial(ctx, vpp.Config{Socket: api})
+		r.conn, err = vpp.Dial(ctx, vpp.Config{Socket: api, Timeout: startPatience})
 		return err
 	})
 	if err != nil {
@@ -119,7 +126,7 @@ func (r *Router) Start(ctx context.Context, l *Launcher, routes []netip.Prefix) 
 		r.About.Version = strings.TrimSpace(version)
 	}
 	if err := r.program(ctx, routes); err != nil {
-		return fmt.Errorf("program %s: %w", r.About.Name, err)
+		return fmt.Errorf("program %s: %w; last output:\n%s", r.About.Name, err, r.process.Output())
 	}
 	if err := r.connect(ctx); err != nil {
 		return err
@@ -127,7 +134,7 @@ func (r *Router) Start(ctx context.Context, l *Launcher, routes []netip.Prefix) 
 	if err := r.pin(); err != nil {
 		return err
 	}
-	return r.Pause()
+	return r.Pause(ctx)
 }
 
 func (r *Router) memifPath() string { return filepath.Join(r.dir, "memif.sock") }
@@ -214,8 +221,13 @@ func (r *Router) pin() error {
 	return nil
 }
 
-// Pause stops the process where it is, Resume lets it go on.
-func (r *Router) Pause() error  { return r.signal(syscall.SIGSTOP) }
+// Pause stops the process where it is, Resume lets it go on. It must not be stopped, nor
+// its main thread starved, between an answer and the end of the message's work: VPP holds
+// its workers at a barrier there, and gives up when that takes a second.
+func (r *Router) Pause(ctx context.Context) error {
+	return errors.Join(r.conn.Ping(ctx), r.signal(syscall.SIGSTOP))
+}
+
 func (r *Router) Resume() error { return r.signal(syscall.SIGCONT) }
 
 func (r *Router) signal(s syscall.Signal) error {
@@ -229,7 +241,7 @@ func (r *Router) signal(s syscall.Signal) error {
 func (r *Router) Generator(core, size, batch int, flows generator.Flows) (*generator.Generator, error) {
 	return generator.New(generator.Config{
 		Tx: []*memif.TxQueue{r.client.TxQueue(0)}, Rx: []*memif.RxQueue{r.client.RxQueue(0)},
-		Core: core, Size: size, Batch: batch, Flows: flows,
+		Core: core, Size: size, Batch: batch, Flows: flows, Borrow: true, Check: generator.Forwarded(routerMAC, generatorMAC, size),
 		Header: generator.Header{From: generatorMAC, To: routerMAC, Source: generatorIP},
 	})
 }
@@ -276,16 +288,30 @@ func (r *Router) usage() (map[int]cores.Usage, error) {
 	return all, nil
 }
 
-// CLI runs a command of the router's command line.
+// Trouble says what the link and the router's counters look like, for an error.
+func (r *Router) Trouble(ctx context.Context) string {
+	text := fmt.Sprintf("link %+v", r.client.Status())
+	for _, command := range []string{"show interface", "show errors"} {
+		said, err := r.CLI(ctx, command)
+		if err != nil {
+			said = err.Error()
+		}
+		text += "\n" + command + ":\n" + said
+	}
+	return text
+}
+
+// CLI runs a command of the router's command line and waits until its work is done.
 func (r *Router) CLI(ctx context.Context, command string) (string, error) {
-	return r.conn.CLI(ctx, command)
+	text, err := r.conn.CLI(ctx, command)
+	return text, errors.Join(err, r.conn.Ping(ctx))
 }
 
 // Stop ends generator's end and process, whatever of them there is.
 func (r *Router) Stop() error {
 	var errs []error
 	if r.process != nil {
-		errs = append(errs, r.Resume())
+		_ = r.Resume() // gone already is fine
 	}
 	if r.end != nil {
 		r.end()
@@ -298,10 +324,20 @@ func (r *Router) Stop() error {
 		r.conn.Close()
 	}
 	if r.process != nil {
-		errs = append(errs, r.process.Stop(10*time.Second))
+		errs = append(errs, r.endProcess())
 	}
 	if r.dir != "" {
 		errs = append(errs, os.RemoveAll(r.dir))
 	}
 	return errors.Join(errs...)
+}
+
+// endProcess asks the engine to end. VPP is not asked: it waits for a worker that may not
+// get its core soon, and all that it would tidy up is its shared memory.
+func (r *Router) endProcess() error {
+	if r.About.Name != "vpp" {
+		return r.process.Stop(10 * time.Second)
+	}
+	r.process.Kill()
+	return removeShared(os.Getpid())
 }

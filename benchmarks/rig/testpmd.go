@@ -25,26 +25,8 @@ type TestpmdEnd struct {
 // testpmdMemory is what a testpmd gets, in MB.
 const testpmdMemory = 256
 
-// HugePages says whether the machine has enough free huge pages for two testpmds. With
-// them its own memory is faster.
-func HugePages() bool {
-	data, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return false
-	}
-	read := func(name string) int {
-		m := regexp.MustCompile(name + `:\s+(\d+)`).FindSubmatch(data)
-		if m == nil {
-			return 0
-		}
-		n, err := strconv.Atoi(string(m[1]))
-		if err != nil {
-			return 0
-		}
-		return n
-	}
-	return read("HugePages_Free")*read("Hugepagesize") >= 2*testpmdMemory*1024
-}
+// TestpmdHuge says whether the machine has huge pages for two testpmds.
+func TestpmdHuge() bool { return HugePages(2 * testpmdMemory) }
 
 // TestpmdArgs are the arguments as a person would type them.
 func TestpmdArgs(c EndConfig, huge bool) []string {
@@ -80,7 +62,7 @@ func (e *TestpmdEnd) Start(ctx context.Context, l *Launcher, c EndConfig) (polle
 	}
 	// Without a terminal testpmd would hold its answers back; its runtime directory is
 	// where nothing is left behind.
-	args := append([]string{"RUNTIME_DIRECTORY=" + c.Dir, "stdbuf", "-oL", e.Binary}, TestpmdArgs(c, HugePages())...)
+	args := append([]string{"RUNTIME_DIRECTORY=" + c.Dir, "stdbuf", "-oL", e.Binary}, TestpmdArgs(c, TestpmdHuge())...)
 	if e.talk, err = startConversation(l, "env", args...); err != nil {
 		return nil, err
 	}
@@ -173,9 +155,9 @@ func (e *TestpmdEnd) Stop() error {
 
 // TestpmdVersion asks testpmd for DPDK's version.
 func TestpmdVersion(ctx context.Context, binary string) (string, error) {
-	dir, err := os.MkdirTemp("", scratchName())
+	dir, err := scratch()
 	if err != nil {
-		return "", fmt.Errorf("make scratch directory: %w", err)
+		return "", err
 	}
 	defer os.RemoveAll(dir)
 	cmd := exec.CommandContext(ctx, binary, "-v", "--no-huge", "-m", "64", "--no-pci", "--no-shconf", "--no-telemetry", "--", "--help")

@@ -45,7 +45,12 @@ type forward struct {
 	started time.Time
 	hertz   float64
 	done    int
+	seen    map[*rig.Router]*seen // of the present load
 }
+
+// seen is how many frames that came back were looked at, and how many were not as a router
+// leaves them.
+type seen struct{ looked, wrong uint64 }
 
 // Run runs the comparison. The result is returned also when it was cut short.
 func (c Forward) Run(ctx context.Context) (_ *benchmarks.Result, err error) {
@@ -87,6 +92,10 @@ func (f *forward) all(ctx context.Context, l *rig.Launcher, routes []netip.Prefi
 		}
 	}
 	for _, load := range f.loads {
+		f.seen = map[*rig.Router]*seen{}
+		for _, r := range f.Routers {
+			f.seen[r] = &seen{}
+		}
 		kept := map[string]int{}
 		for n := 0; n < roundsFactor*f.Repetitions && max(kept["near"], kept["far"]) < f.Repetitions; n++ {
 			distance, err := f.round(ctx, load, n)
@@ -94,6 +103,11 @@ func (f *forward) all(ctx context.Context, l *rig.Launcher, routes []netip.Prefi
 				return err
 			}
 			kept[distance]++
+		}
+		for _, r := range f.Routers {
+			s := f.seen[r]
+			f.result.Checks = append(f.result.Checks, benchmarks.Check{Subject: r.About.Name, Name: load.title + ": frames come back as a router leaves them", OK: s.looked > 0 && s.wrong == 0,
+				Detail: fmt.Sprintf("%d of %d looked at are wrong", s.wrong, s.looked)})
 		}
 		got := max(kept["near"], kept["far"])
 		f.result.Checks = append(f.result.Checks, benchmarks.Check{Subject: "machine", Name: load.title + ": rounds of one kind", OK: got >= f.Repetitions,
@@ -129,9 +143,7 @@ func (f *forward) round(ctx context.Context, load load, n int) (string, error) {
 	}
 	for _, w := range windows {
 		if distance == "mixed" {
-			m := w.measurement(load, f)
-			f.result.Discarded = append(f.result.Discarded, benchmarks.Discarded{Name: m.Name, Subject: m.Subject, Sample: w.rate() / 1e6,
-				Condition: w.cond, Why: "the cores' distance changed during the round"})
+			f.discard(w, load, "the cores' distance changed during the round")
 			continue
 		}
 		f.keep(w, load)
@@ -155,7 +167,7 @@ func (f *forward) window(ctx context.Context, r *rig.Router, load load) (w route
 	if err := r.Resume(); err != nil {
 		return w, err
 	}
-	defer func() { err = errors.Join(err, r.Pause()) }()
+	defer func() { err = errors.Join(err, r.Pause(context.WithoutCancel(ctx))) }()
 	g, err := r.Generator(f.Cores[0], f.Size, f.Batch, load.flows)
 	if err != nil {
 		return w, err
@@ -182,9 +194,15 @@ func (f *forward) window(ctx context.Context, r *rig.Router, load load) (w route
 		if err = errors.Join(err, ctx.Err()); err != nil {
 			return w, err
 		}
-		if w.count.Received == 0 {
-			return w, errors.New("nothing came back")
+		whole := w.count.Took >= f.Timing.Window*9/10
+		if !whole && try < windowTries {
+			continue // the generator's thread came late
 		}
+		if w.count.Received == 0 {
+			return w, fmt.Errorf("nothing of %d frames came back: %s", w.count.Sent, r.Trouble(ctx))
+		}
+		f.seen[r].looked += w.count.Looked
+		f.seen[r].wrong += w.count.Wrong
 		if r.About.Name == "vpp" {
 			text, err := r.CLI(ctx, "show runtime")
 			if err != nil {
@@ -192,9 +210,10 @@ func (f *forward) window(ctx context.Context, r *rig.Router, load load) (w route
 			}
 			w.clocks = clocksPerPacket(text)
 		}
-		if w.cond.Waited <= noisy && w.cond.Stolen <= noisy && w.cond.Distance != "mixed" || try == windowTries {
+		if whole && w.cond.Waited <= noisy && w.cond.Stolen <= noisy && w.cond.Distance != "mixed" || try == windowTries {
 			return w, nil
 		}
+		f.discard(w, load, "disturbed")
 	}
 }
 
@@ -207,6 +226,11 @@ func (w routed) measurement(load load, f *forward) benchmarks.Measurement {
 		Command: "millrace bench memif --scenario forward",
 		Note:    "frames that came back to the generator",
 	}
+}
+
+func (f *forward) discard(w routed, load load, why string) {
+	m := w.measurement(load, f)
+	f.result.Discarded = append(f.result.Discarded, benchmarks.Discarded{Name: m.Name, Subject: m.Subject, Sample: w.rate() / 1e6, Condition: w.cond, Why: why})
 }
 
 func (f *forward) keep(w routed, load load) {
