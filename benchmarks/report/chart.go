@@ -13,11 +13,12 @@ import (
 // Chart geometry in SVG user units; the picture scales with its column.
 const (
 	chartWidth = 640
-	labelWidth = 96
+	labelWidth = 132
 	laneHeight = 34
 	axisHeight = 30
 	curveTall  = 180
 	rightRoom  = 70
+	colors     = 6 // that page.html defines
 )
 
 // chart is one drawn measurement.
@@ -102,7 +103,7 @@ func tick(v float64) string {
 
 // color is the subject's place among all subjects, so that it is the same in every chart.
 func color(subjects []benchmarks.Subject, name string) int {
-	return slices.IndexFunc(subjects, func(s benchmarks.Subject) bool { return s.Name == name }) % 4
+	return slices.IndexFunc(subjects, func(s benchmarks.Subject) bool { return s.Name == name }) % colors
 }
 
 func lanes(series []benchmarks.Measurement, subjects []benchmarks.Subject) template.HTML {

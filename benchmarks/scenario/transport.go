@@ -13,11 +13,12 @@ import (
 // Pair is one way to move frames over a memif link: who sends and who receives.
 type Pair struct {
 	About benchmarks.Subject
-	Ends  func() (sender, receiver rig.End) // new ones for each window
+	Ends  func() (sender, receiver rig.End) // new ones for each window; nil = not measured, and About says why
 	// Command is what a sceptic would type, by size.
 	Command func(size, queues int) string
-	// Only says that the pair cannot do other numbers of queues than one.
+	// OneQueue says that the pair cannot do other numbers of queues than one.
 	OneQueue bool
+	Counts   bool // the ends count what they allocate
 }
 
 // Transport is the comparison of memif implementations: each pair of processes moves
@@ -49,6 +50,8 @@ type transport struct {
 	result   *benchmarks.Result
 	started  time.Time
 	done     int
+	frames   map[string]float64 // by subject, in all windows
+	mallocs  map[string]uint64  // likewise
 }
 
 // Run runs the comparison. The result is returned also when it was cut short.
@@ -57,7 +60,7 @@ func (c Transport) Run(ctx context.Context) (*benchmarks.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &transport{Transport: c, launcher: rig.NewLauncher(), started: time.Now(), result: &benchmarks.Result{
+	r := &transport{Transport: c, launcher: rig.NewLauncher(), started: time.Now(), frames: map[string]float64{}, mallocs: map[string]uint64{}, result: &benchmarks.Result{
 		Schema: benchmarks.Schema, Title: c.Title, Started: time.Now().UTC(), Machine: machine,
 	}}
 	for _, p := range c.Pairs {
@@ -101,7 +104,21 @@ func (r *transport) all(ctx context.Context) error {
 		r.result.Checks = append(r.result.Checks, benchmarks.Check{Subject: "machine", Name: k.title() + ": rounds of one kind", OK: got >= r.Repetitions,
 			Detail: fmt.Sprintf("%d of %d, after %d with near, %d with far and %d with mixed cores", got, r.Repetitions, kept[k]["near"], kept[k]["far"], kept[k]["mixed"])})
 	}
+	r.allocations()
 	return nil
+}
+
+// allocations checks that moving frames allocates nothing. Giving and answering the orders
+// of a window allocates some dozens of objects, which are counted with it.
+func (r *transport) allocations() {
+	const framesPerObject = 5000
+	for _, p := range r.Pairs {
+		frames, objects := r.frames[p.About.Name], r.mallocs[p.About.Name]
+		if p.Counts && frames > 0 {
+			r.result.Checks = append(r.result.Checks, benchmarks.Check{Subject: p.About.Name, Name: "no allocation per frame", OK: float64(objects) < frames/framesPerObject,
+				Detail: fmt.Sprintf("%d objects in %.0f million frames, the orders of the windows included", objects, frames/1e6)})
+		}
+	}
 }
 
 // kind is one row of the comparison.
@@ -144,7 +161,7 @@ func (r *transport) round(ctx context.Context, k kind, n int) (distance string, 
 	var samples []sample
 	for i := range r.Pairs {
 		p := r.Pairs[(i+n)%len(r.Pairs)]
-		if p.OneQueue && k.queues > 1 {
+		if p.Ends == nil || p.OneQueue && k.queues > 1 {
 			continue
 		}
 		r.tell(fmt.Sprintf("%s: %s (%d of %d)", p.About.Name, k.title(), min(n+1, r.Repetitions), r.Repetitions), n)
@@ -193,6 +210,8 @@ func (r *transport) window(ctx context.Context, p Pair, k kind) (sample, error) 
 		if err = errors.Join(err, ctx.Err()); err != nil {
 			return s, err
 		}
+		r.frames[p.About.Name] += s.counted.Frames
+		r.mallocs[p.About.Name] += s.counted.Mallocs
 		whole := s.counted.Frames > 0 && s.counted.Took >= r.Timing.Window*9/10
 		if !whole && try == windowTries {
 			return s, fmt.Errorf("%.0f frames arrived in %s of the window's %s: the machine is too busy, or the link is down", s.counted.Frames, s.counted.Took, r.Timing.Window)
