@@ -86,7 +86,7 @@ func (r *rate) search(ctx context.Context, router *rig.Router, size int, open ma
 	if err := router.Resume(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, router.Pause()) }()
+	defer func() { err = errors.Join(err, router.Pause(context.WithoutCancel(ctx))) }()
 	g, err := router.Generator(r.Cores[0], size, r.Batch, r.flows)
 	if err != nil {
 		return err
