@@ -129,25 +129,52 @@ func (a *Agent) serve(ctx context.Context, conn *vpp.Conn) error {
 	a.metrics.device.Reset()
 	a.metrics.device.WithLabelValues(deviceName(r.options.Device)).Set(1)
 	defer func() { a.remains.keep(r.have) }()
+	links, err := p.Links(ctx)
+	if err != nil {
+		return err
+	}
 	for {
-		wait, err := r.run(ctx)
+		pause, err := r.run(ctx)
+		if err == nil {
+			err = a.wait(ctx, conn, &r, links.Events(), pause)
+		}
 		if err != nil {
 			return err
 		}
-		timer := time.NewTimer(wait)
+		if err := links.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// wait returns when there is something for the next round to do. Its error ends the
+// connection.
+func (a *Agent) wait(ctx context.Context, conn *vpp.Conn, r *round, links <-chan *program.LinkEvent, pause time.Duration) error {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return context.Cause(ctx)
 		case <-conn.Done():
-			timer.Stop()
 			return conn.Err()
 		case <-a.config.Cluster.Changed():
+			return nil
 		case <-a.config.Attachments.Changed():
+			return nil
 		case <-timer.C:
 			r.observe = true
+			return nil
+		case e, more := <-links:
+			if !more {
+				return nil
+			}
+			if err := r.program.LinkChanged(ctx, e); errors.Is(err, vpp.ErrDisconnected) {
+				return err
+			} else if err != nil {
+				a.log.Warn("a memif keeps what it learned of its last peer", "err", err)
+			}
 		}
-		timer.Stop()
 	}
 }
 
