@@ -94,6 +94,28 @@ func TestResultSaveLoad(t *testing.T) {
 	}
 }
 
+// TestSetAside: what is not compared is not lost.
+func TestSetAside(t *testing.T) {
+	r := &Result{}
+	near, far := Condition{Distance: "near"}, Condition{Distance: "far"}
+	r.AddUnder(Measurement{Name: "rate-64-near", Subject: "a"}, 1, near)
+	r.AddUnder(Measurement{Name: "rate-64-far", Subject: "a"}, 2, far)
+	r.AddUnder(Measurement{Name: "rate-64-far", Subject: "a"}, 3, far)
+	r.Add(Measurement{Name: "time-64-far", Subject: "a"}, 4)
+	r.SetAside("-64-far", "too few")
+	if d := cmp.Diff([]string{"rate-64-near"}, r.Names()); d != "" {
+		t.Error(d)
+	}
+	want := []Discarded{
+		{Name: "rate-64-far", Subject: "a", Sample: 2, Condition: far, Why: "too few"},
+		{Name: "rate-64-far", Subject: "a", Sample: 3, Condition: far, Why: "too few"},
+		{Name: "time-64-far", Subject: "a", Sample: 4, Why: "too few"},
+	}
+	if d := cmp.Diff(want, r.Discarded); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestLoadRefuses(t *testing.T) {
 	for _, text := range []string{`{"schema":"other"}`, `{"schema":"` + Schema + `","sbjects":[]}`, `{`} {
 		if _, err := decode(strings.NewReader(text)); err == nil {

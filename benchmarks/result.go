@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -62,6 +63,24 @@ func (r *Result) AddUnder(m Measurement, sample float64, c Condition) {
 			r.Measurements[i].Conditions = append(x.Conditions, c)
 		}
 	}
+}
+
+// SetAside takes the measurements whose names have an ending out of the comparison. Their
+// samples stay among the discarded ones.
+func (r *Result) SetAside(ending, why string) {
+	r.Measurements = slices.DeleteFunc(r.Measurements, func(m Measurement) bool {
+		if !strings.HasSuffix(m.Name, ending) {
+			return false
+		}
+		for i, sample := range m.Samples {
+			d := Discarded{Name: m.Name, Subject: m.Subject, Sample: sample, Why: why}
+			if i < len(m.Conditions) {
+				d.Condition = m.Conditions[i]
+			}
+			r.Discarded = append(r.Discarded, d)
+		}
+		return true
+	})
 }
 
 // Find returns the measurement of a name and subject.

@@ -96,8 +96,8 @@ func (f *forward) all(ctx context.Context, l *rig.Launcher, routes []netip.Prefi
 		for _, r := range f.Routers {
 			f.seen[r] = &seen{}
 		}
-		kept := map[string]int{}
-		for n := 0; n < roundsFactor*f.Repetitions && max(kept["near"], kept["far"]) < f.Repetitions; n++ {
+		kept := rounds{}
+		for n := 0; n < roundsFactor*f.Repetitions && kept.most() < f.Repetitions; n++ {
 			distance, err := f.round(ctx, load, n)
 			if err != nil {
 				return err
@@ -109,9 +109,7 @@ func (f *forward) all(ctx context.Context, l *rig.Launcher, routes []netip.Prefi
 			f.result.Checks = append(f.result.Checks, benchmarks.Check{Subject: r.About.Name, Name: load.title + ": frames come back as a router leaves them", OK: s.looked > 0 && s.wrong == 0,
 				Detail: fmt.Sprintf("%d of %d looked at are wrong", s.wrong, s.looked)})
 		}
-		got := max(kept["near"], kept["far"])
-		f.result.Checks = append(f.result.Checks, benchmarks.Check{Subject: "machine", Name: load.title + ": rounds of one kind", OK: got >= f.Repetitions,
-			Detail: fmt.Sprintf("%d of %d, after %d with near, %d with far and %d with mixed cores", got, f.Repetitions, kept["near"], kept["far"], kept["mixed"])})
+		kept.settle(f.result, load.title, "-"+load.name, f.Repetitions)
 	}
 	return nil
 }

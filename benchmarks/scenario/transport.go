@@ -77,32 +77,24 @@ func (c Transport) Run(ctx context.Context) (*benchmarks.Result, error) {
 }
 
 func (r *transport) all(ctx context.Context) error {
-	kept := make(map[kind]map[string]int) // rounds by distance
-	most := roundsFactor * r.Repetitions
-	for n := range most {
-		missing := false
+	kept := map[kind]rounds{}
+	for _, k := range r.kinds() {
+		kept[k] = rounds{}
+	}
+	for n := range roundsFactor * r.Repetitions {
 		for _, k := range r.kinds() {
-			if kept[k] == nil {
-				kept[k] = make(map[string]int)
-			}
-			if most := max(kept[k]["near"], kept[k]["far"]); most >= r.Repetitions {
+			if kept[k].most() >= r.Repetitions {
 				continue
 			}
-			missing = true
 			distance, err := r.round(ctx, k, n)
 			if err != nil {
 				return err
 			}
 			kept[k][distance]++
 		}
-		if !missing {
-			break
-		}
 	}
 	for _, k := range r.kinds() {
-		got := max(kept[k]["near"], kept[k]["far"])
-		r.result.Checks = append(r.result.Checks, benchmarks.Check{Subject: "machine", Name: k.title() + ": rounds of one kind", OK: got >= r.Repetitions,
-			Detail: fmt.Sprintf("%d of %d, after %d with near, %d with far and %d with mixed cores", got, r.Repetitions, kept[k]["near"], kept[k]["far"], kept[k]["mixed"])})
+		kept[k].settle(r.result, k.title(), "-"+k.name(), r.Repetitions)
 	}
 	r.allocations()
 	return nil
@@ -198,32 +190,37 @@ func (r *transport) tell(step string, n int) {
 	r.Progress(p)
 }
 
-// window measures one pair, again when something disturbed it. The last try counts: what
-// it was like stands beside it.
+// window measures one pair, again when something disturbed it or an end failed. The last
+// try counts: what it was like stands beside it.
 func (r *transport) window(ctx context.Context, p Pair, k kind) (sample, error) {
 	for try := 1; ; try++ {
-		s := sample{pair: p}
-		link := rig.Link{Size: k.size, Queues: k.queues, SenderCore: r.Cores[0], ReceiverCore: r.Cores[1]}
-		link.Sender, link.Receiver = p.Ends()
-		var err error
-		s.counted, s.cond, err = link.Measure(ctx, r.launcher, r.Timing)
-		if err = errors.Join(err, ctx.Err()); err != nil {
-			return s, err
+		s, err := r.try(ctx, p, k)
+		if ctx.Err() != nil || err != nil && try == windowTries {
+			return s, errors.Join(err, ctx.Err())
 		}
-		r.frames[p.About.Name] += s.counted.Frames
-		r.mallocs[p.About.Name] += s.counted.Mallocs
-		whole := s.counted.Frames > 0 && s.counted.Took >= r.Timing.Window*9/10
-		if !whole && try == windowTries {
-			return s, fmt.Errorf("%.0f frames arrived in %s of the window's %s: the machine is too busy, or the link is down", s.counted.Frames, s.counted.Took, r.Timing.Window)
-		}
-		quiet := whole && s.cond.Waited <= noisy && s.cond.Stolen <= noisy && s.cond.Distance != "mixed"
-		if quiet || try == windowTries {
+		switch {
+		case err != nil:
+			r.discard(s, k, err.Error())
+		case s.cond.Waited <= noisy && s.cond.Stolen <= noisy && s.cond.Distance != "mixed" || try == windowTries:
 			return s, nil
-		}
-		if whole {
+		default:
 			r.discard(s, k, "disturbed")
 		}
 	}
+}
+
+// try measures one pair once.
+func (r *transport) try(ctx context.Context, p Pair, k kind) (s sample, err error) {
+	s.pair = p
+	link := rig.Link{Size: k.size, Queues: k.queues, SenderCore: r.Cores[0], ReceiverCore: r.Cores[1]}
+	link.Sender, link.Receiver = p.Ends()
+	s.counted, s.cond, err = link.Measure(ctx, r.launcher, r.Timing)
+	r.frames[p.About.Name] += s.counted.Frames
+	r.mallocs[p.About.Name] += s.counted.Mallocs
+	if err == nil && (s.counted.Frames <= 0 || s.counted.Took < r.Timing.Window*9/10) {
+		err = fmt.Errorf("%.0f frames arrived in %s of the window's %s: the machine is too busy, or the link is down", s.counted.Frames, s.counted.Took, r.Timing.Window)
+	}
+	return s, err
 }
 
 // rate is the measurement that a sample belongs to.
