@@ -16,10 +16,7 @@ func TestHostileReplies(t *testing.T) {
 	h, k := newGoer(t, 0, clientConfig())
 	says := func(n int, name, want string, kind memif.Kind, say ...step) {
 		t.Run(fmt.Sprintf("%s as reply %d", name, n), func(t *testing.T) {
-			s := k.accept(t)
-			if err := s.serve(t, map[int][]step{n: say}); err != nil {
-				t.Fatal(err)
-			}
+			s := k.serve(t, map[int][]step{n: say})
 			switch a, err := s.last(); {
 			case err != nil:
 				t.Error(err)
@@ -69,10 +66,7 @@ func TestHostileHello(t *testing.T) {
 		"all zeros":        newRaw(rawTypeHello),
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := k.accept(t)
-			if err := s.serve(t, map[int][]step{replyHello: {{m, nil}}}); err != nil {
-				t.Fatal(err)
-			}
+			s := k.serve(t, map[int][]step{replyHello: {{m, nil}}})
 			if a, err := s.last(); err != nil || a.kind != rawTypeDisconnect {
 				t.Errorf("the client says at last %+v, %v", a, err)
 			}
@@ -111,10 +105,7 @@ func TestHostileFiles(t *testing.T) {
 	fd := eventFile(t)
 	for n := range replies {
 		before := holdingsNow(t)
-		s := k.accept(t)
-		if err := s.serve(t, map[int][]step{n: {{normal(n), times(fd, 253)}}}); err != nil {
-			t.Fatal(err)
-		}
+		s := k.serve(t, map[int][]step{n: {{normal(n), times(fd, 253)}}})
 		if n == replyConnected {
 			until(t, "link up", func() bool { return h.Status().Up })
 		} else { // the client goes on
@@ -134,26 +125,33 @@ func TestHostileFiles(t *testing.T) {
 	h.goes(t, k)
 }
 
-// TestHostileEnds has a server close, half and wholly, or fall silent, before each reply.
+// TestHostileEnds has a server close, half and wholly, before each reply and after all.
 func TestHostileEnds(t *testing.T) {
 	leaksNothing(t)
-	h, k := newGoer(t, 50*time.Millisecond, clientConfig())
+	h, k := newGoer(t, 0, clientConfig())
 	for n := range replies {
-		for _, way := range []string{"closes", "writes no more", "reads no more", "is silent"} {
+		for _, way := range []string{"closes", "writes no more"} {
 			t.Run(fmt.Sprintf("%s before reply %d", way, n), func(t *testing.T) {
-				s := k.accept(t)
-				if err := s.serve(t, map[int][]step{n: nil}); err != nil {
-					t.Fatal(err)
-				}
-				h.seesEnd(t, s.wire, way)
+				h.seesEnd(t, k.serve(t, map[int][]step{n: nil}).wire, way)
 			})
 		}
 	}
 	for _, way := range []string{"closes", "writes no more"} {
-		t.Run(way+" with the link up", func(t *testing.T) {
-			s := h.joined(t, k)
-			h.seesEnd(t, s.wire, way)
-		})
+		t.Run(way+" with the link up", func(t *testing.T) { h.seesEnd(t, h.joined(t, k).wire, way) })
+	}
+	h.goes(t, k)
+}
+
+// TestHostileDelays has a server fall silent before each reply.
+func TestHostileDelays(t *testing.T) {
+	leaksNothing(t)
+	h, k := newGoer(t, 100*time.Millisecond, clientConfig())
+	for n := range replies {
+		for _, way := range []string{"reads no more", "is silent"} {
+			t.Run(fmt.Sprintf("%s before reply %d", way, n), func(t *testing.T) {
+				h.seesEnd(t, k.serve(t, map[int][]step{n: nil}).wire, way)
+			})
+		}
 	}
 	h.goes(t, k)
 }

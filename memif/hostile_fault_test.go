@@ -1,6 +1,7 @@
 package memif_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -151,11 +152,18 @@ func TestHostileShrinkViews(t *testing.T) {
 	q.Release(1)
 }
 
-// traffic uses all calls of both queues, until stop.
-func (h host) traffic(t *testing.T, stop *atomic.Bool) {
+// traffic uses all calls of both queues, until stop. It sends 0x5a only, and checks, where
+// it is asked to, that nothing else comes.
+func (h host) traffic(t *testing.T, stop *atomic.Bool, only5A bool) {
 	rx, tx := h.RxQueue(0), h.TxQueue(0)
 	bufs, views := buffers(8, 4096), make([]memif.View, 8)
 	frames := [][]byte{bytes5A(100), bytes5A(2048), bytes5A(5000)}
+	pure := bytes5A(guestBytes)
+	look := func(got []byte) {
+		if only5A && !bytes.Equal(got, pure[:len(got)]) {
+			t.Errorf("%d bytes that are not of the buffers: %.40x …", len(got), got)
+		}
+	}
 	check := func(what string, n int, err error) int {
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
@@ -164,9 +172,14 @@ func (h host) traffic(t *testing.T, stop *atomic.Bool) {
 	}
 	for i := 0; !stop.Load(); i++ {
 		n, err := rx.Receive(bufs)
-		check("receive", n, err)
+		for _, b := range bufs[:check("receive", n, err)] {
+			look(b)
+		}
 		n, err = rx.Borrow(views)
-		rx.Release(check("borrow", n, err))
+		for _, v := range views[:check("borrow", n, err)] {
+			look(v.Bytes)
+		}
+		rx.Release(n)
 		if i%16 == 0 {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
@@ -178,7 +191,7 @@ func (h host) traffic(t *testing.T, stop *atomic.Bool) {
 		check("send", n, err)
 		n, err = tx.Reserve(views)
 		if n = check("reserve", n, err); n > 0 {
-			views[0].Bytes, views[0].More = views[0].Bytes[:min(64, len(views[0].Bytes))], false
+			views[0].Bytes, views[0].More = views[0].Bytes[:copy(views[0].Bytes, pure[:64])], false
 			n, err = tx.Commit(views[:1])
 			check("commit", n, err)
 		}
@@ -218,7 +231,7 @@ func TestHostileShrinkUnderWay(t *testing.T) {
 	h := newHost(t, memif.Server, 0, memif.Config{})
 	var stop atomic.Bool
 	var work sync.WaitGroup
-	work.Go(func() { h.traffic(t, &stop) })
+	work.Go(func() { h.traffic(t, &stop, false) })
 	for i := range 60 {
 		g := h.admitted(t, 0)
 		var gone atomic.Bool
@@ -244,7 +257,7 @@ func TestHostileHoles(t *testing.T) {
 	h := newHost(t, memif.Server, 0, memif.Config{})
 	var stop atomic.Bool
 	var work sync.WaitGroup
-	work.Go(func() { h.traffic(t, &stop) })
+	work.Go(func() { h.traffic(t, &stop, false) })
 	for range 20 {
 		g := h.admitted(t, seals)
 		var gone atomic.Bool

@@ -265,30 +265,43 @@ func TestHostileUp(t *testing.T) {
 // TestHostileDepartures has a client end, in each way, after each of its messages.
 func TestHostileDepartures(t *testing.T) {
 	leaksNothing(t)
-	h := newHost(t, memif.Server, 50*time.Millisecond, memif.Config{})
+	h := newHost(t, memif.Server, 0, memif.Config{})
 	for n := 1; n <= stepConnect+1; n++ {
-		for _, way := range []string{"closes", "writes no more", "reads no more", "is silent", "disconnects"} {
-			if n == stepConnect+1 && (way == "is silent" || way == "reads no more") {
-				continue // a client whose link is up need not say anything
-			}
-			t.Run(fmt.Sprintf("%s after message %d", way, n), func(t *testing.T) {
-				h.free(t)
-				g := newGuest(t, seals)
-				g.steps = g.steps[:n]
-				g.enter(t, h.path)
-				if way != "disconnects" {
-					h.seesEnd(t, g.wire, way)
-					return
-				}
-				if a, err := g.say(step{rawDisconnect(1<<32-1, "\x1b[2J\xff\n\x00behind"), nil}); err != nil || a.kind != rawNone {
-					t.Errorf("DISCONNECT is answered %+v, %v", a, err)
-				}
-				h.endedBy(t, memif.Refused)
-				if text := h.Status().Err.Error(); strings.ContainsAny(text, "\x1b\n\xff") || strings.Contains(text, "behind") {
-					t.Errorf("the peer's text came through as %q", text)
-				}
-			})
+		for _, way := range []string{"closes", "writes no more", "disconnects"} {
+			t.Run(fmt.Sprintf("%s after message %d", way, n), func(t *testing.T) { h.left(t, n, way) })
 		}
 	}
 	h.welcomes(t)
+}
+
+// TestHostileSilence has a client say nothing after each of its messages; one whose link is
+// up need not.
+func TestHostileSilence(t *testing.T) {
+	leaksNothing(t)
+	h := newHost(t, memif.Server, 100*time.Millisecond, memif.Config{})
+	for n := 1; n <= stepConnect; n++ {
+		for _, way := range []string{"reads no more", "is silent"} {
+			t.Run(fmt.Sprintf("%s after message %d", way, n), func(t *testing.T) { h.left(t, n, way) })
+		}
+	}
+	h.welcomes(t)
+}
+
+// left has a client leave after n messages.
+func (h host) left(t *testing.T, n int, way string) {
+	h.free(t)
+	g := newGuest(t, seals)
+	g.steps = g.steps[:n]
+	g.enter(t, h.path)
+	if way != "disconnects" {
+		h.seesEnd(t, g.wire, way)
+		return
+	}
+	if a, err := g.say(step{rawDisconnect(1<<32-1, "\x1b[2J\xff\n\x00behind"), nil}); err != nil || a.kind != rawNone {
+		t.Errorf("DISCONNECT is answered %+v, %v", a, err)
+	}
+	h.endedBy(t, memif.Refused)
+	if text := h.Status().Err.Error(); strings.ContainsAny(text, "\x1b\n\xff") || strings.Contains(text, "behind") {
+		t.Errorf("the peer's text came through as %q", text)
+	}
 }

@@ -60,6 +60,21 @@ func (k keeper) accept(t testing.TB) *stay {
 	}
 }
 
+// serve waits for the next connection that does not end before it was served.
+func (k keeper) serve(t testing.TB, instead map[int][]step) *stay {
+	t.Helper()
+	for end := time.Now().Add(patience); ; {
+		s := k.accept(t)
+		err := s.serve(t, instead)
+		if err == nil {
+			return s
+		}
+		if time.Now().After(end) || !errors.Is(err, unix.EPIPE) && !errors.Is(err, net.ErrClosed) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Replies of a keeper to a client with one region and a ring each way, in their order.
 const (
 	replyHello = iota
@@ -165,10 +180,7 @@ func (s *stay) leave(t testing.TB) {
 // joined is a connection with the client under test whose link is up.
 func (h host) joined(t testing.TB, k keeper) *stay {
 	t.Helper()
-	s := k.accept(t)
-	if err := s.serve(t, nil); err != nil {
-		t.Fatal(err)
-	}
+	s := k.serve(t, nil)
 	until(t, "link up", func() bool { return h.Status().Up })
 	until(t, "empty buffers", func() bool { return s.down[0].head() == uint16(s.down[0].size) })
 	return s
