@@ -3,6 +3,7 @@ package attach
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -113,18 +114,34 @@ func (s *Server) store(r record) (record, error) {
 
 // confirm waits until an attachment is applied and answers with what the container sees.
 func (s *Server) confirm(ctx context.Context, r record) (*cnipb.AddReply, error) {
-	if err := s.wait(ctx, r.ID, r.Revision); err != nil {
-		return nil, err
+	for patience := time.Now().Add(lookPatience); ; {
+		if err := s.wait(ctx, r.ID, r.Revision); err != nil {
+			return nil, err
+		}
+		link, why, err := s.look(r)
+		if err != nil {
+			return nil, cni.Errorf(cni.CodeNotApplied, "read %s in %s: %v", r.ID.IfName, r.Netns, err)
+		}
+		if why == "" {
+			return s.reply(r, link), nil
+		}
+		// The dataplane may have died since, which the loop is about to notice.
+		select {
+		case <-time.After(lookAgain):
+		case <-ctx.Done():
+			patience = time.Time{}
+		}
+		if time.Now().After(patience) {
+			return nil, cni.Errorf(cni.CodeNotApplied, "%s in %s: %s", r.ID.IfName, r.Netns, why)
+		}
 	}
-	link, why, err := s.look(r)
-	if err != nil {
-		return nil, cni.Errorf(cni.CodeNotApplied, "read %s in %s: %v", r.ID.IfName, r.Netns, err)
-	}
-	if why != "" {
-		return nil, cni.Errorf(cni.CodeNotApplied, "%s in %s: %s", r.ID.IfName, r.Netns, why)
-	}
-	return s.reply(r, link), nil
 }
+
+// lookAgain and lookPatience are for what is missing although the loop has applied it.
+const (
+	lookAgain    = 100 * time.Millisecond
+	lookPatience = 2 * time.Second
+)
 
 // look reads what a container has of its attachment, and says what keeps it from using
 // that, "" when nothing does. The link is that of the kernel device, if there is one.

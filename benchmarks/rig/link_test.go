@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/millrace/millrace/benchmarks"
 )
 
 func TestTestpmdSegments(t *testing.T) {
@@ -33,11 +35,18 @@ func TestLink(t *testing.T) {
 				t.Run(from+" to "+to, func(t *testing.T) {
 					l := NewLauncher()
 					defer l.Close()
-					link := Link{Sender: sender(), Receiver: receiver(), ServerSends: serverSends, Size: 64, Queues: 1, SenderCore: 1, ReceiverCore: 0}
 					timing := Timing{Settle: 20 * time.Millisecond, Warm: 20 * time.Millisecond, Window: 50 * time.Millisecond}
-					c, cond, err := link.Measure(t.Context(), l, timing)
-					if err != nil {
-						t.Fatal(err)
+					var c Counted
+					var cond benchmarks.Condition
+					for range 5 { // on a busy machine a window can pass with an end not running
+						link := Link{Sender: sender(), Receiver: receiver(), ServerSends: serverSends, Size: 64, Queues: 1, SenderCore: 1, ReceiverCore: 0}
+						var err error
+						if c, cond, err = link.Measure(t.Context(), l, timing); err != nil {
+							t.Fatal(err)
+						}
+						if c.Frames > 0 {
+							break
+						}
 					}
 					if c.Frames <= 0 || c.Took <= 0 || cond.RoundTrip[0] <= 0 || cond.Distance == "" {
 						t.Errorf("counted %+v under %+v", c, cond)
