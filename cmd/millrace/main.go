@@ -34,6 +34,7 @@ func verbs() []verb {
 		{"manager", "boot the dataplane (VPP or the engine), watch it, restart it", runManager},
 		{"agent", "program the dataplane for this node's pods and serve the CNI plugin", runAgent},
 		{"engine", "run the embedded packet engine, which speaks VPP's binary API", runEngine},
+		{"ctl", "have the dataplane run one of its debug commands: `ctl show interface`", runCtl},
 		{"config", "`config show` prints the NodeConfig with all defaults, `config check` tests one", runConfig},
 		{"demo", "boot the dataplane, wire two pods, measure them beside the kernel's path", runDemo},
 		{"bench", "measure with more repetitions; `bench readme` renders stored results", runBench},

@@ -32,6 +32,8 @@ func TestBadFlags(t *testing.T) {
 		{"agent", []string{"--config", config, "--facts", missing}, "flag --facts: list facts: open " + missing},
 		{"engine", []string{"x"}, `argument "x": want flags only`},
 		{"engine", []string{"--log-level", "loud"}, `flag --log-level: "loud" is not one of`},
+		{"ctl", nil, "want a command of the dataplane"},
+		{"ctl", []string{"--config", config, "--api-socket", missing, "show", "version"}, missing},
 		{"config", []string{"frob"}, "want show"},
 		{"bench", []string{"readmee"}, `argument "readmee": want flags only`},
 		{"bench", []string{"readme", "x"}, `argument "x": want flags only`},
