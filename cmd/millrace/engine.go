@@ -15,6 +15,7 @@ func runEngine(ctx context.Context, args []string) error {
 	c := engine.Config{Version: version, NotifySocket: os.Getenv("NOTIFY_SOCKET")}
 	set.StringVar(&c.APISocket, "api-socket", "/run/vpp/api.sock", "binary API `socket`")
 	set.StringVar(&c.StatsSocket, "stats-socket", "/run/vpp/stats.sock", "stats segment `socket`")
+	set.StringVar(&c.RuntimeDir, "runtime-dir", "", "`directory` of memif sockets with relative names (default that of the api socket)")
 	set.IntVar(&c.Workers, "workers", engine.DefaultWorkers, "`threads` that move packets")
 	set.IntVar(&c.MaxInterfaces, "max-interfaces", engine.DefaultMaxInterfaces, "`number` of interfaces at most")
 	set.IntVar(&c.MaxRoutes, "max-routes", engine.DefaultMaxRoutes, "`number` of routes at most")
@@ -24,7 +25,7 @@ func runEngine(ctx context.Context, args []string) error {
 	}
 	level := nodeconfig.Info
 	if err := overlay(set, map[string]func(string) error{
-		"api-socket": path(&c.APISocket), "stats-socket": path(&c.StatsSocket), "log-level": word(&level),
+		"api-socket": path(&c.APISocket), "stats-socket": path(&c.StatsSocket), "runtime-dir": path(&c.RuntimeDir), "log-level": word(&level),
 	}); err != nil {
 		return err
 	}

@@ -125,6 +125,7 @@ func planEngine(p *Plan, inv Inventory, cfg nodeconfig.Config) error {
 		inv.Engine.Path, "engine",
 		"--api-socket", p.Sockets.API,
 		"--stats-socket", p.Sockets.Stats,
+		"--runtime-dir", cfg.RuntimeDir,
 		"--workers", strconv.Itoa(workers),
 		"--log-level", string(cfg.LogLevel),
 	}
