@@ -300,7 +300,8 @@ func (h host) left(t *testing.T, n int, way string) {
 	if a, err := g.say(step{rawDisconnect(1<<32-1, "\x1b[2J\xff\n\x00behind"), nil}); err != nil || a.kind != rawNone {
 		t.Errorf("DISCONNECT is answered %+v, %v", a, err)
 	}
-	h.endedBy(t, memif.Refused)
+	// On a busy machine the client may be gone before its last words are read.
+	h.endedBy(t, memif.Refused, memif.Ended)
 	if text := h.Status().Err.Error(); strings.ContainsAny(text, "\x1b\n\xff") || strings.Contains(text, "behind") {
 		t.Errorf("the peer's text came through as %q", text)
 	}
