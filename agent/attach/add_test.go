@@ -148,7 +148,7 @@ func TestAddBadRequests(t *testing.T) {
 		{"relative netns", func(r *cnipb.AddRequest) { r.Netns = "c1" }, types.ErrInvalidNetNS, `"c1"`},
 		{"long netns", func(r *cnipb.AddRequest) { r.Netns = "/run/" + long }, types.ErrInvalidNetNS, "at most 63"},
 		{"missing netns", func(r *cnipb.AddRequest) { r.Netns = "/run/netns/none" }, types.ErrInvalidNetNS, "/run/netns/none"},
-		{"own netns", func(r *cnipb.AddRequest) { r.Netns = "/proc/self/ns/net" }, types.ErrInvalidNetNS, "node's own"},
+		{"own netns", func(r *cnipb.AddRequest) { r.Netns = "/proc/thread-self/ns/net" }, types.ErrInvalidNetNS, "node's own"},
 		{"small mtu", func(r *cnipb.AddRequest) { r.Mtu = 100 }, types.ErrInvalidNetworkConfig, "mtu: 100"},
 		{"half a pod", func(r *cnipb.AddRequest) { r.Pod = &cnipb.Pod{Name: "web"} }, types.ErrInvalidEnvironmentVariables, "K8S_POD_NAMESPACE"},
 		{"slash in pod", func(r *cnipb.AddRequest) { r.Pod.Name = "a/b" }, types.ErrInvalidEnvironmentVariables, "K8S_POD_NAME"},

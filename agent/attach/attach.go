@@ -103,7 +103,7 @@ func New(c Config) (*Server, error) {
 	if c.Cluster == nil {
 		c.Cluster = func() cluster.Snapshot { return cluster.Snapshot{} }
 	}
-	own, err := c.PodSide.Namespace("/proc/self/ns/net")
+	own, err := c.PodSide.Namespace("/proc/thread-self/ns/net")
 	if err != nil {
 		return nil, fmt.Errorf("make attach server: read own network namespace: %w", err)
 	}

@@ -54,7 +54,7 @@ func dropNetns(t *testing.T, path string) {
 
 func TestIntegrationKernelNamespace(t *testing.T) {
 	netnstest.NeedRoot(t)
-	own, err := Kernel{}.Namespace("/proc/self/ns/net")
+	own, err := Kernel{}.Namespace("/proc/thread-self/ns/net")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func TestIntegrationKernelListens(t *testing.T) {
 		{ns.Path, "millrace/memif", false},
 		{ns.Path, "millrace/bound", false},
 		{ns.Path, "millrace/stream", false},
-		{"/proc/self/ns/net", "millrace/memif0", false},
+		{netnstest.New(t).Path, "millrace/memif0", false},
 	} {
 		got, err := Kernel{}.Listens(tt.path, tt.socket)
 		if got != tt.want || err != nil {

@@ -222,7 +222,7 @@ func names(t *testing.T, dir string) (list []string) {
 // this test's, as the kernel names them.
 func (d *demo) namespaces(t *testing.T) (list []string) {
 	t.Helper()
-	own, err := os.Readlink("/proc/self/ns/net")
+	own, err := os.Readlink("/proc/thread-self/ns/net")
 	if err != nil {
 		t.Fatal(err)
 	}

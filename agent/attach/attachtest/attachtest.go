@@ -111,7 +111,7 @@ func (l *Loop) await(ctx context.Context, done func() (bool, error)) error {
 }
 
 // Pods are containers' network namespaces by path. Each holds what the journal's facts
-// say of it, unless a test spoils it. /proc/self/ns/net is the agent's own.
+// say of it, unless a test spoils it. /proc/thread-self/ns/net is the agent's own.
 type Pods struct {
 	Journal *attach.Journal
 	Boot    string // boot id of the namespaces; the journal hides facts of another boot
@@ -178,7 +178,7 @@ func (p *Pods) Listens(path, socket string) (bool, error) {
 func (p *Pods) Namespace(path string) (attach.NamespaceID, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if path == "/proc/self/ns/net" {
+	if path == "/proc/thread-self/ns/net" {
 		return attach.NamespaceID{Boot: p.Boot}, nil
 	}
 	n, ok := p.paths[path]
