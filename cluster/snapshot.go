@@ -1,5 +1,5 @@
-// Package cluster owns the facts: one Snapshot of nodes, namespaces, pods, secrets and CNI
-// attachments, as the API server, a directory of objects and the CNI door tell them.
+// Package cluster owns the facts: one Snapshot of nodes, namespaces, pods, policies, secrets
+// and CNI attachments, as the API server, a directory of objects and the CNI door tell them.
 //
 // It holds values only. It never learns a fact itself, never changes one, and knows
 // nothing of dataplanes.
@@ -16,12 +16,14 @@ import (
 type Snapshot struct {
 	// Revision is that of the attachments: every attachment fact stored with a revision up
 	// to it is in.
-	Revision    uint64
-	Nodes       map[string]Node
-	Namespaces  map[string]Namespace
-	Pods        map[PodKey]Pod
-	Secrets     map[SecretKey]Secret
-	Attachments map[AttachmentID]Attachment
+	Revision        uint64
+	Nodes           map[string]Node
+	Namespaces      map[string]Namespace
+	Pods            map[PodKey]Pod
+	NetworkPolicies map[PolicyKey]NetworkPolicy
+	ClusterPolicies map[string]ClusterPolicy
+	Secrets         map[SecretKey]Secret
+	Attachments     map[AttachmentID]Attachment
 }
 
 // Node is what the dataplane needs of a Kubernetes Node.

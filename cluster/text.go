@@ -28,6 +28,12 @@ func (s Snapshot) String() string {
 	for _, key := range slices.SortedFunc(maps.Keys(s.Pods), PodKey.Compare) {
 		fmt.Fprintln(&b, s.Pods[key])
 	}
+	for _, key := range slices.SortedFunc(maps.Keys(s.NetworkPolicies), PolicyKey.Compare) {
+		fmt.Fprintln(&b, s.NetworkPolicies[key])
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.ClusterPolicies)) {
+		fmt.Fprintln(&b, s.ClusterPolicies[name])
+	}
 	for _, key := range slices.SortedFunc(maps.Keys(s.Secrets), SecretKey.Compare) {
 		fmt.Fprintln(&b, s.Secrets[key])
 	}
@@ -125,7 +131,8 @@ func readMap(r *textline.Reader, key string) map[string]string {
 func ParseSnapshot(text string) (Snapshot, error) {
 	s := Snapshot{
 		Nodes: map[string]Node{}, Namespaces: map[string]Namespace{},
-		Pods: map[PodKey]Pod{}, Secrets: map[SecretKey]Secret{}, Attachments: map[AttachmentID]Attachment{},
+		Pods: map[PodKey]Pod{}, NetworkPolicies: map[PolicyKey]NetworkPolicy{}, ClusterPolicies: map[string]ClusterPolicy{},
+		Secrets: map[SecretKey]Secret{}, Attachments: map[AttachmentID]Attachment{},
 	}
 	err := textline.Each(text, func(l textline.Line) error {
 		if len(l.Words) != 2 {
@@ -157,6 +164,14 @@ func (s *Snapshot) read(l textline.Line) error {
 			return err
 		}
 		return put(s.Pods, key, func() (Pod, error) { return readPod(key, textline.Read(l)) })
+	case "networkpolicy":
+		key, err := ParsePolicyKey(name)
+		if err != nil {
+			return err
+		}
+		return put(s.NetworkPolicies, key, func() (NetworkPolicy, error) { return readNetworkPolicy(key, textline.Read(l)) })
+	case "clusternetworkpolicy":
+		return put(s.ClusterPolicies, name, func() (ClusterPolicy, error) { return readClusterPolicy(name, textline.Read(l)) })
 	case "secret":
 		key, err := parseSecretKey(name)
 		if err != nil {

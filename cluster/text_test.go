@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/millrace/millrace/internal/memifspec"
 	"github.com/millrace/millrace/internal/secret"
@@ -40,6 +42,12 @@ func sample() Snapshot {
 			Annotations: map[string]string{"millrace.io/memif": `[{"name": "memif0"}]`},
 			Addresses:   []netip.Addr{netip.MustParseAddr("10.1.0.5")},
 			Ports:       []Port{{"http", 80, corev1.ProtocolTCP}},
+		}},
+		NetworkPolicies: map[PolicyKey]NetworkPolicy{{"default", "web"}: {
+			Key: PolicyKey{"default", "web"}, UID: "2a", Spec: networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{"Ingress"}},
+		}},
+		ClusterPolicies: map[string]ClusterPolicy{"deny": {
+			Name: "deny", UID: "2b", Spec: policyv1alpha2.ClusterNetworkPolicySpec{Tier: policyv1alpha2.AdminTier, Priority: 3},
 		}},
 		Secrets: map[SecretKey]Secret{{"default", "keys"}: {
 			Key: SecretKey{"default", "keys"}, Data: map[string]secret.Text{"psk": secret.New("hidden away", secret.Salt{}), "a b": {}},
@@ -86,6 +94,8 @@ func TestSnapshotText(t *testing.T) {
 node worker-1 address=10.0.0.1 address=fd00::1 podcidr=10.1.0.0/24 label=empty= label=zone=a
 namespace default label=a=b=c
 pod default/web uid=1f node=worker-1 hostnetwork=true phase=Running address=10.1.0.5 port=http:80/TCP label=app=web annotation="millrace.io/memif=[{\"name\": \"memif0\"}]"
+networkpolicy default/web uid=2a spec="{\"podSelector\":{},\"policyTypes\":[\"Ingress\"]}"
+clusternetworkpolicy deny uid=2b spec="{\"tier\":\"Admin\",\"priority\":3,\"subject\":{}}"
 secret default/keys key="a b" key=psk
 attachment 3fa9/eth0 pod=default/web uid=1f netns="/run/netns/a b" network=millrace address=10.1.0.5 address=fd01::5 mtu=1500 revision=7
 attachment 3fa9/net1 netns="/run/netns/a b" device=memif memif="net1 mode=ip rx-queues=1 tx-queues=255 ring=2 buffer=65535" memif="memif0 mode=ethernet rx-queues=4 tx-queues=4 ring=1024 buffer=2048 secret=keys/psk password=fb8a243bcd3a address=10.1.0.6 address=fd01::6" revision=8
