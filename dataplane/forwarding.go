@@ -217,5 +217,7 @@ func (u Up) Key() Key            { return Key{KindUp, u.Interface} }
 func (u Up) String() string      { return u.line().String() }
 func (u Up) line() textline.Line { return textline.New("up", u.Interface) }
 func (u Up) check() error        { return checkName(u.Interface) }
-func (u Up) requires() []Key     { return []Key{InterfaceKey(u.Interface)} }
+func (u Up) requires() []Key {
+	return []Key{InterfaceKey(u.Interface), {KindACLBinding, u.Interface}}
+}
 func (u Up) becomes(Object) bool { return false }

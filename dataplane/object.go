@@ -20,17 +20,19 @@ type Kind uint8
 
 const (
 	KindTable Kind = iota + 1
+	KindACL
 	KindInterface
 	KindAddress
 	KindUnnumbered
 	KindNeighbor
 	KindRoute
+	KindACLBinding
 	KindUp // last, so that nothing passes an interface before all else is in force
 )
 
 var kindNames = [...]string{
-	KindTable: "table", KindInterface: "interface", KindAddress: "address", KindUnnumbered: "unnumbered",
-	KindNeighbor: "neighbor", KindRoute: "route", KindUp: "up",
+	KindTable: "table", KindACL: "acl", KindInterface: "interface", KindAddress: "address", KindUnnumbered: "unnumbered",
+	KindNeighbor: "neighbor", KindRoute: "route", KindACLBinding: "acl-binding", KindUp: "up",
 }
 
 func (k Kind) String() string {
@@ -53,8 +55,8 @@ func (k Key) Compare(o Key) int {
 	return cmp.Or(cmp.Compare(k.Kind, o.Kind), strings.Compare(k.Name, o.Name))
 }
 
-// Object is one thing of the dataplane: Table, Interface, Address, Unnumbered, Neighbor,
-// Route or Up. Objects are values; their text form is one line and says all of them.
+// Object is one thing of the dataplane: Table, ACL, Interface, Address, Unnumbered,
+// Neighbor, Route, ACLBinding or Up. Objects are values; their text form is one line and says all of them.
 type Object interface {
 	Key() Key
 	String() string

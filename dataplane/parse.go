@@ -17,7 +17,7 @@ func parseObject(l textline.Line) (Object, error) {
 	words := l.Words[1:]
 	want := 2
 	switch l.Words[0] {
-	case "interface", "unnumbered", "up":
+	case "acl", "acl-binding", "interface", "unnumbered", "up":
 		want = 1
 	}
 	if len(words) != want {
@@ -43,6 +43,11 @@ func readObject(kind string, words []string, r *textline.Reader) (Object, error)
 		}
 		id, err := parseUint[uint32](words[1])
 		return Table{Family: f, ID: id, Label: r.String("label")}, err
+	case "acl":
+		return ACL{words[0], textline.All(r, "rule", parseRule)}, nil
+	case "acl-binding":
+		name := func(s string) (string, error) { return s, nil }
+		return ACLBinding{words[0], textline.All(r, "input", name), textline.All(r, "output", name)}, nil
 	case "interface":
 		return readInterface(words[0], r)
 	case "address":

@@ -38,8 +38,10 @@ type Step struct {
 type Plan []Step
 
 // Diff returns the Plan that makes want out of have: deletes from the last kind to the
-// first, then creates and updates from the first to the last. An object that has to be
-// made anew takes along what depends on it. Equal States give an empty Plan.
+// first, then creates and updates from the first to the last, and at the end the deletes
+// of ACLs, which the updates before let go of: an interface is bound to the new before the
+// old is dropped. An object that has to be made anew takes along what depends on it. Equal
+// States give an empty Plan.
 func Diff(have, want State) Plan {
 	d := diff{have: have, want: want, stirred: map[Key]bool{}, gone: map[Key]bool{}}
 	for o := range want.All() {
@@ -50,11 +52,12 @@ func Diff(have, want State) Plan {
 	// Rising, so that one pass finds everything that depends on what goes.
 	for o := range have.All() {
 		if d.goes(o) {
-			d.gone[o.Key()], d.stirred[o.Key()] = true, true
+			d.gone[o.Key()], d.stirred[o.Key()] = true, !outlives(o.Key())
 			d.stirAddress(o)
 		}
 	}
-	return append(d.deletes(), d.writes()...)
+	deletes, last := d.deletes()
+	return slices.Concat(deletes, d.writes(), last)
 }
 
 type diff struct {
@@ -77,14 +80,24 @@ func (d *diff) goes(o Object) bool {
 	return slices.ContainsFunc(o.requires(), func(k Key) bool { return d.stirred[k] })
 }
 
-func (d *diff) deletes() (p Plan) {
+// outlives tells the kind of which nothing is ever made anew, and whose users can let go
+// of it without being so either.
+func outlives(k Key) bool { return k.Kind == KindACL }
+
+// deletes are those that come before all writes, and those that come after.
+func (d *diff) deletes() (before, after Plan) {
 	for o := range d.have.All() {
-		if d.gone[o.Key()] {
-			p = append(p, Step{Verb: Delete, Object: o})
+		switch step := (Step{Verb: Delete, Object: o}); {
+		case !d.gone[o.Key()]:
+		case outlives(o.Key()):
+			after = append(after, step)
+		default:
+			before = append(before, step)
 		}
 	}
-	slices.Reverse(p)
-	return p
+	slices.Reverse(before)
+	slices.Reverse(after)
+	return before, after
 }
 
 func (d *diff) writes() (p Plan) {

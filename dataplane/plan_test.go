@@ -39,6 +39,8 @@ func TestDiff(t *testing.T) {
 			s.Put(i)
 		})},
 		{"lender-address", base, with(func(s *State) { s.Put(Address{"loop", prefix("fd01::1/128")}) })},
+		{"first-policy", with(func(s *State) { guard(s, "policy/old") }), with(func(s *State) { guard(s, "policy/old", "policy/new") })},
+		{"last-policy", with(func(s *State) { guard(s, "policy/old", "policy/new") }), with(func(s *State) { guard(s, "policy/new") })},
 		{"path", base, with(func(s *State) {
 			s.Put(Route{0, prefix("10.1.0.5/32"), []Path{{Interface: "pod/a", Via: addr("10.1.0.5")}}})
 		})},
@@ -59,10 +61,22 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+// guard binds pod/a to ACLs of those names.
+func guard(s *State, names ...string) {
+	for i, n := range names {
+		s.Put(ACL{n, []Rule{{
+			Action: PermitReflect, Src: prefix("10.1.0.0/16"), Dst: prefix("0.0.0.0/0"), Protocol: 6,
+			SrcPorts: AnyPorts(), DstPorts: Ports{80, 80 + uint16(i)},
+		}}})
+	}
+	s.Put(ACLBinding{"pod/a", names, names[:1]})
+}
+
 // walk runs a plan step by step and checks the law of order at each.
 func walk(t *testing.T, have, want State, p Plan) State {
 	t.Helper()
 	s := have.Clone()
+	var opened []string
 	for _, step := range p {
 		_, there := s.Object(step.Object.Key())
 		if there == (step.Verb == Create) {
@@ -74,6 +88,12 @@ func walk(t *testing.T, have, want State, p Plan) State {
 					t.Fatalf("%s while %s requires it", step, o.Key())
 				}
 			}
+		}
+		if _, ok := step.Object.(ACLBinding); ok && step.Verb == Create && slices.Contains(opened, step.Object.Key().Name) {
+			t.Fatalf("%s after its interface was opened", step)
+		}
+		if u, ok := step.Object.(Up); ok && step.Verb == Create {
+			opened = append(opened, u.Interface)
 		}
 		if a, ok := step.Object.(Address); ok {
 			for o := range s.All() {
@@ -106,6 +126,17 @@ func random(r *rand.Rand) State {
 		s.Put(Table{IPv4, 5, fmt.Sprint(r.IntN(2))})
 		s.Put(Table{IPv6, 5, ""})
 	}
+	var acls []string
+	for _, n := range []string{"acl/a", "acl/b", "acl/c"} {
+		if !chance(70) {
+			continue
+		}
+		acls = append(acls, n)
+		s.Put(ACL{n, []Rule{{
+			Action: Action(r.IntN(3)), Src: prefix("10.0.0.0/8"), Dst: prefix("0.0.0.0/0"),
+			Protocol: 6, SrcPorts: AnyPorts(), DstPorts: Ports{80, 80 + uint16(r.IntN(2))},
+		}}})
+	}
 	var names []string
 	for _, n := range []string{"a", "b", "c", "d"} {
 		if !chance(70) {
@@ -131,6 +162,10 @@ func random(r *rand.Rand) State {
 		s.Put(i)
 		if chance(50) {
 			s.Put(Up{n})
+		}
+		if len(acls) > 0 && chance(60) {
+			first := r.IntN(len(acls))
+			s.Put(ACLBinding{n, acls[:first], acls[first:]})
 		}
 	}
 	for _, n := range names {

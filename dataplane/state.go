@@ -37,13 +37,17 @@ func NewState(objects ...Object) (State, error) {
 func (s State) checkReferences() error {
 	for o := range s.All() {
 		for _, need := range o.requires() {
-			if _, ok := s.objects[need]; !ok && !isGroup(need) {
+			if _, ok := s.objects[need]; !ok && !optional(need) {
 				return fmt.Errorf("check %s: %s is not there", o.Key(), need)
 			}
 		}
 	}
 	return nil
 }
+
+// optional tells the keys of what need not be there, but if it is, comes first and goes
+// last.
+func optional(k Key) bool { return k.Kind == KindACLBinding || isGroup(k) }
 
 // isGroup tells the keys that stand for a set, which may be empty.
 func isGroup(k Key) bool { return k.Kind == KindAddress && !strings.Contains(k.Name, " ") }
@@ -114,6 +118,12 @@ func same(a, b Object) bool {
 		if y, ok := b.(Interface); ok && x.equal(y) {
 			return true
 		}
+	case ACL:
+		y, ok := b.(ACL)
+		return ok && x.equal(y)
+	case ACLBinding:
+		y, ok := b.(ACLBinding)
+		return ok && x.equal(y)
 	}
 	return a.String() == b.String()
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,6 +62,24 @@ func veth() []Object {
 	}
 }
 
+func acls() []Object {
+	any4, any6 := prefix("0.0.0.0/0"), prefix("::/0")
+	return []Object{
+		ACL{"base/in", []Rule{
+			{Permit, any6, any6, 58, Ports{133, 136}, AnyPorts()},
+			{Permit, any4, any4, 1, Ports{3, 3}, AnyPorts()},
+		}},
+		ACL{"policy/default/web/ingress/0", []Rule{
+			{PermitReflect, prefix("10.1.0.0/16"), any4, 6, AnyPorts(), Ports{80, 90}},
+			{PermitReflect, prefix("fd01::/64"), any6, 0, AnyPorts(), AnyPorts()},
+			{Deny, any4, any4, 17, Ports{0, 0}, Ports{53, 53}},
+		}},
+		ACL{"policy/empty", nil},
+		ACLBinding{"pod/a", []string{"base/in"}, []string{"base/in", "policy/default/web/ingress/0"}},
+		ACLBinding{"pod/v", nil, []string{"policy/empty"}},
+	}
+}
+
 func state(t testing.TB, lists ...[]Object) State {
 	t.Helper()
 	var all []Object
@@ -93,7 +112,7 @@ func golden(t *testing.T, name, text string) {
 }
 
 func TestStateText(t *testing.T) {
-	s := state(t, node(), pod("pod/a", "10.1.0.5"), veth(), []Object{memif(), Up{"pod/m"}})
+	s := state(t, node(), pod("pod/a", "10.1.0.5"), veth(), []Object{memif(), Up{"pod/m"}}, acls())
 	text := s.String()
 	golden(t, "state.golden", text)
 	again, err := ParseState(text)
@@ -155,6 +174,16 @@ func TestNewStateErrors(t *testing.T) {
 		{Route{0, prefix("10.0.0.0/8"), []Path{{Interface: "loop", Via: addr("::1")}}}, "another family"},
 		{Route{0, prefix("10.0.0.0/8"), []Path{{End: EndDrop, Weight: 2}}}, "no interface, next hop or weight"},
 		{Route{0, prefix("10.0.0.0/8"), []Path{{Interface: "gone"}}}, "interface gone is not there"},
+		{ACL{"a b", nil}, "only letters"},
+		{ACL{"a", []Rule{{Src: prefix("10.0.0.0/8"), Dst: prefix("::/0"), SrcPorts: AnyPorts(), DstPorts: AnyPorts()}}}, "two families"},
+		{ACL{"a", []Rule{{Src: prefix("10.0.0.1/8"), Dst: prefix("0.0.0.0/0")}}}, "host bits"},
+		{ACL{"a", []Rule{{Src: prefix("10.0.0.0/8"), Dst: prefix("0.0.0.0/0"), DstPorts: AnyPorts()}}}, "the protocol is not"},
+		{ACL{"a", []Rule{{Src: prefix("10.0.0.0/8"), Dst: prefix("0.0.0.0/0"), Protocol: 6, DstPorts: Ports{2, 1}}}}, "ends before"},
+		{ACL{"a", []Rule{{Action: 3, Src: prefix("10.0.0.0/8"), Dst: prefix("0.0.0.0/0"), SrcPorts: AnyPorts(), DstPorts: AnyPorts()}}}, "action-3"},
+		{ACLBinding{"loop", nil, nil}, "names 0 ACLs"},
+		{ACLBinding{"loop", slices.Repeat([]string{"a"}, 256), nil}, "names 256 ACLs"},
+		{ACLBinding{"loop", nil, []string{"a", "a"}}, "stands twice in a direction"},
+		{ACLBinding{"loop", nil, []string{"gone"}}, "acl gone is not there"},
 		{Up{"gone"}, "interface gone is not there"},
 		{Up{"loop"}, "stands twice"},
 	}
@@ -180,6 +209,11 @@ func TestParseStateErrors(t *testing.T) {
 		{"interface a mtu=1500 device=memif secret=abc", "field secret"},
 		{"interface a mtu=1500 device=memif dma=false", "field dma"},
 		{"neighbor a 10.0.0.1 mac=02:00", "six groups"},
+		{"acl a rule=permit,10.0.0.0/8", "want action,src,dst"},
+		{"acl a rule=allow,10.0.0.0/8,0.0.0.0/0", `action "allow"`},
+		{"acl a rule=permit,10.0.0.0/8,0.0.0.0/0,port=1", "want proto, sport or dport"},
+		{"acl a rule=permit,10.0.0.0/8,0.0.0.0/0,proto=6,dport=65536", "too large"},
+		{"acl-binding a b input=c", "2 words name it, want 1"},
 		{"table ip5 1", `family "ip5"`},
 		{"up a", "interface a is not there"},
 	}
@@ -192,7 +226,7 @@ func TestParseStateErrors(t *testing.T) {
 }
 
 func FuzzParseState(f *testing.F) {
-	f.Add(state(f, node(), pod("pod/a", "10.1.0.5"), veth(), []Object{memif()}).String())
+	f.Add(state(f, node(), pod("pod/a", "10.1.0.5"), veth(), []Object{memif()}, acls()).String())
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := ParseState(text)
 		if err != nil {
