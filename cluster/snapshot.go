@@ -1,5 +1,5 @@
-// Package cluster owns the facts: one Snapshot of nodes, namespaces, pods, policies, secrets
-// and CNI attachments, as the API server, a directory of objects and the CNI door tell them.
+// Package cluster owns the facts: one Snapshot of nodes, namespaces, pods, policies,
+// services, secrets and CNI attachments, as the API server, a directory of objects and the CNI door tell them.
 //
 // It holds values only. It never learns a fact itself, never changes one, and knows
 // nothing of dataplanes.
@@ -22,6 +22,8 @@ type Snapshot struct {
 	Pods            map[PodKey]Pod
 	NetworkPolicies map[PolicyKey]NetworkPolicy
 	ClusterPolicies map[string]ClusterPolicy
+	Services        map[ServiceKey]Service
+	EndpointSlices  map[ServiceKey]EndpointSlice
 	Secrets         map[SecretKey]Secret
 	Attachments     map[AttachmentID]Attachment
 }

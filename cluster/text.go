@@ -34,6 +34,12 @@ func (s Snapshot) String() string {
 	for _, name := range slices.Sorted(maps.Keys(s.ClusterPolicies)) {
 		fmt.Fprintln(&b, s.ClusterPolicies[name])
 	}
+	for _, key := range slices.SortedFunc(maps.Keys(s.Services), ServiceKey.Compare) {
+		fmt.Fprintln(&b, s.Services[key])
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(s.EndpointSlices), ServiceKey.Compare) {
+		fmt.Fprintln(&b, s.EndpointSlices[key])
+	}
 	for _, key := range slices.SortedFunc(maps.Keys(s.Secrets), SecretKey.Compare) {
 		fmt.Fprintln(&b, s.Secrets[key])
 	}
@@ -132,6 +138,7 @@ func ParseSnapshot(text string) (Snapshot, error) {
 	s := Snapshot{
 		Nodes: map[string]Node{}, Namespaces: map[string]Namespace{},
 		Pods: map[PodKey]Pod{}, NetworkPolicies: map[PolicyKey]NetworkPolicy{}, ClusterPolicies: map[string]ClusterPolicy{},
+		Services: map[ServiceKey]Service{}, EndpointSlices: map[ServiceKey]EndpointSlice{},
 		Secrets: map[SecretKey]Secret{}, Attachments: map[AttachmentID]Attachment{},
 	}
 	err := textline.Each(text, func(l textline.Line) error {
@@ -172,6 +179,18 @@ func (s *Snapshot) read(l textline.Line) error {
 		return put(s.NetworkPolicies, key, func() (NetworkPolicy, error) { return readNetworkPolicy(key, textline.Read(l)) })
 	case "clusternetworkpolicy":
 		return put(s.ClusterPolicies, name, func() (ClusterPolicy, error) { return readClusterPolicy(name, textline.Read(l)) })
+	case "service":
+		key, err := ParseServiceKey(name)
+		if err != nil {
+			return err
+		}
+		return put(s.Services, key, func() (Service, error) { return readService(key, textline.Read(l)) })
+	case "endpointslice":
+		key, err := ParseServiceKey(name)
+		if err != nil {
+			return err
+		}
+		return put(s.EndpointSlices, key, func() (EndpointSlice, error) { return readEndpointSlice(key, textline.Read(l)) })
 	case "secret":
 		key, err := parseSecretKey(name)
 		if err != nil {

@@ -49,6 +49,20 @@ func sample() Snapshot {
 		ClusterPolicies: map[string]ClusterPolicy{"deny": {
 			Name: "deny", UID: "2b", Spec: policyv1alpha2.ClusterNetworkPolicySpec{Tier: policyv1alpha2.AdminTier, Priority: 3},
 		}},
+		Services: map[ServiceKey]Service{{"default", "web"}: {
+			Key: ServiceKey{"default", "web"}, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10"), netip.MustParseAddr("fd02::10")},
+			ExternalIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, LoadBalancerIPs: []netip.Addr{netip.MustParseAddr("192.0.2.2")},
+			SourceRanges:  []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
+			Ports:         []ServicePort{{"", corev1.ProtocolTCP, 80, 30080}, {"dns", corev1.ProtocolUDP, 53, 0}},
+			InternalLocal: true, ExternalLocal: true, AffinitySeconds: 10800, HealthCheckPort: 30000, TrafficPreference: "PreferClose",
+		}},
+		EndpointSlices: map[ServiceKey]EndpointSlice{{"default", "web-x7"}: {
+			Key: ServiceKey{"default", "web-x7"}, Service: "web", Ports: []Port{{"", 8080, corev1.ProtocolTCP}},
+			Endpoints: []Endpoint{
+				{Address: netip.MustParseAddr("10.1.0.5"), Node: "worker-1", Ready: true, Serving: true},
+				{Address: netip.MustParseAddr("10.1.0.6"), Serving: true, Terminating: true},
+			},
+		}},
 		Secrets: map[SecretKey]Secret{{"default", "keys"}: {
 			Key: SecretKey{"default", "keys"}, Data: map[string]secret.Text{"psk": secret.New("hidden away", secret.Salt{}), "a b": {}},
 		}},
@@ -96,6 +110,8 @@ namespace default label=a=b=c
 pod default/web uid=1f node=worker-1 hostnetwork=true phase=Running address=10.1.0.5 port=http:80/TCP label=app=web annotation="millrace.io/memif=[{\"name\": \"memif0\"}]"
 networkpolicy default/web uid=2a spec="{\"podSelector\":{},\"policyTypes\":[\"Ingress\"]}"
 clusternetworkpolicy deny uid=2b spec="{\"tier\":\"Admin\",\"priority\":3,\"subject\":{}}"
+service default/web clusterip=10.96.0.10 clusterip=fd02::10 externalip=192.0.2.1 loadbalancerip=192.0.2.2 source=198.51.100.0/24 port=:80/TCP/30080 port=dns:53/UDP internal-local=true external-local=true affinity=10800 healthcheck=30000 prefer=PreferClose
+endpointslice default/web-x7 service=web port=:8080/TCP endpoint="10.1.0.5 node=worker-1 ready=true serving=true" endpoint="10.1.0.6 serving=true terminating=true"
 secret default/keys key="a b" key=psk
 attachment 3fa9/eth0 pod=default/web uid=1f netns="/run/netns/a b" network=millrace address=10.1.0.5 address=fd01::5 mtu=1500 revision=7
 attachment 3fa9/net1 netns="/run/netns/a b" device=memif memif="net1 mode=ip rx-queues=1 tx-queues=255 ring=2 buffer=65535" memif="memif0 mode=ethernet rx-queues=4 tx-queues=4 ring=1024 buffer=2048 secret=keys/psk password=fb8a243bcd3a address=10.1.0.6 address=fd01::6" revision=8
@@ -125,7 +141,11 @@ func TestParseErrors(t *testing.T) {
 		{"\n# a comment\nnode a colour=red", "line 3: a: field colour: unknown here"},
 		{"node a podcidr=1.2.3.4", "field podcidr"},
 		{"node a\nnode a", "line 2: a stands twice"},
-		{"service a/b", `no kind of fact is called "service"`},
+		{"ingress a/b", `no kind of fact is called "ingress"`},
+		{"service a", `parse name "a"`},
+		{"service a/b port=x:80/TCP/70000", `parse port "x:80/TCP/70000": 70000 is too large`},
+		{"endpointslice a/b endpoint=x", "field endpoint: ParseAddr"},
+		{"endpointslice a/b endpoint=\"10.0.0.1 red=true\"", "field endpoint: field red"},
 		{"attachment abc", "want containerID/ifName"},
 		{"attachment a/b/c", "want containerID/ifName"},
 		{"attachment a/b mtu=-1", "field mtu"},
