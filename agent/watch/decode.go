@@ -8,10 +8,13 @@ import (
 	"io"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	documents "k8s.io/apimachinery/pkg/util/yaml"
 	kjson "sigs.k8s.io/json"
+	policyv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 	"sigs.k8s.io/yaml"
 
 	"github.com/millrace/millrace/cluster"
@@ -27,6 +30,8 @@ func newFacts() *facts {
 	return &facts{
 		snapshot: cluster.Snapshot{
 			Nodes: map[string]cluster.Node{}, Namespaces: map[string]cluster.Namespace{}, Pods: map[cluster.PodKey]cluster.Pod{},
+			NetworkPolicies: map[cluster.PolicyKey]cluster.NetworkPolicy{}, ClusterPolicies: map[string]cluster.ClusterPolicy{},
+			Services: map[cluster.ServiceKey]cluster.Service{}, EndpointSlices: map[cluster.ServiceKey]cluster.EndpointSlice{},
 			Secrets: map[cluster.SecretKey]cluster.Secret{},
 		},
 		where: map[string]string{},
@@ -71,23 +76,35 @@ func (f *facts) object(place string, text []byte) error {
 		return f.list(place, text)
 	}
 	place = fmt.Sprintf("%s: %s %s", place, orMissing(head.Kind, "kind"), orMissing(head.Metadata.Name, "metadata.name"))
-	var err error
-	switch kind := head.APIVersion + " " + head.Kind; kind {
-	case "v1 Node":
-		err = add(f, place, text, f.node)
-	case "v1 Namespace":
-		err = add(f, place, text, f.namespace)
-	case "v1 Pod":
-		err = add(f, place, text, f.pod)
-	case "v1 Secret":
-		err = add(f, place, text, f.secret)
-	default:
-		err = fmt.Errorf("apiVersion %q with kind %q is not known here: want v1 with Node, Namespace, Pod, Secret or List", head.APIVersion, head.Kind)
-	}
-	if err != nil {
+	if err := f.known(place, head.APIVersion, head.Kind, text); err != nil {
 		return fmt.Errorf("%s: %w", place, err)
 	}
 	return nil
+}
+
+// known adds one object of a kind that means something here.
+func (f *facts) known(place, version, kind string, text []byte) error {
+	switch version + " " + kind {
+	case "v1 Node":
+		return add(f, place, text, f.node)
+	case "v1 Namespace":
+		return add(f, place, text, f.namespace)
+	case "v1 Pod":
+		return add(f, place, text, f.pod)
+	case "v1 Service":
+		return add(f, place, text, f.service)
+	case "v1 Secret":
+		return add(f, place, text, f.secret)
+	case "discovery.k8s.io/v1 EndpointSlice":
+		return add(f, place, text, f.endpointSlice)
+	case "networking.k8s.io/v1 NetworkPolicy":
+		return add(f, place, text, f.networkPolicy)
+	case policyv1alpha2.GroupVersion.String() + " ClusterNetworkPolicy":
+		return add(f, place, text, f.clusterPolicy)
+	}
+	return fmt.Errorf("apiVersion %q with kind %q is not known here: want v1 with Node, Namespace, Pod, Service, Secret or List, "+
+		"networking.k8s.io/v1 with NetworkPolicy, %s with ClusterNetworkPolicy, or discovery.k8s.io/v1 with EndpointSlice",
+		version, kind, policyv1alpha2.GroupVersion)
 }
 
 func orMissing(s, what string) string {
@@ -160,4 +177,36 @@ func (f *facts) secret(o *corev1.Secret) (string, error) {
 	s, err := Secret(o)
 	f.snapshot.Secrets[s.Key] = s
 	return "Secret " + s.Key.String(), err
+}
+
+func (f *facts) networkPolicy(o *networkingv1.NetworkPolicy) (string, error) {
+	p, err := NetworkPolicy(o)
+	f.snapshot.NetworkPolicies[p.Key] = p
+	return "NetworkPolicy " + p.Key.String(), err
+}
+
+func (f *facts) clusterPolicy(o *policyv1alpha2.ClusterNetworkPolicy) (string, error) {
+	p, err := ClusterPolicy(o)
+	f.snapshot.ClusterPolicies[p.Name] = p
+	return "ClusterNetworkPolicy " + p.Name, err
+}
+
+func (f *facts) service(o *corev1.Service) (string, error) {
+	s, err := Service(o)
+	key := "Service " + s.Key.String()
+	if errors.Is(err, errNotOurs) {
+		return key, nil
+	}
+	f.snapshot.Services[s.Key] = s
+	return key, err
+}
+
+func (f *facts) endpointSlice(o *discoveryv1.EndpointSlice) (string, error) {
+	s, err := EndpointSlice(o)
+	key := "EndpointSlice " + s.Key.String()
+	if errors.Is(err, errNotOurs) {
+		return key, nil
+	}
+	f.snapshot.EndpointSlices[s.Key] = s
+	return key, err
 }

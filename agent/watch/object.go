@@ -57,15 +57,15 @@ func Namespace(o *corev1.Namespace) (cluster.Namespace, error) {
 }
 
 // Pod keeps of a Kubernetes Pod what the dataplane needs. A Pod without a namespace is in
-// "default".
+// "default". The mirror of a static pod has the UID that its node knows the pod by.
 func Pod(o *corev1.Pod) (cluster.Pod, error) {
 	p := cluster.Pod{
-		Key: cluster.PodKey{Namespace: o.Namespace, Name: o.Name}, UID: string(o.UID), Node: o.Spec.NodeName,
+		Key: cluster.PodKey{Namespace: orDefault(o.Namespace), Name: o.Name}, UID: string(o.UID), Node: o.Spec.NodeName,
 		HostNetwork: o.Spec.HostNetwork, Phase: o.Status.Phase, Labels: o.Labels,
 		Annotations: ourAnnotations(o.Annotations),
 	}
-	if p.Key.Namespace == "" {
-		p.Key.Namespace = corev1.NamespaceDefault
+	if mirrored, ok := o.Annotations[corev1.MirrorPodAnnotationKey]; ok {
+		p.UID = mirrored
 	}
 	if p.Key.Name == "" {
 		return p, errNoName
@@ -82,14 +82,11 @@ func Pod(o *corev1.Pod) (cluster.Pod, error) {
 			if port.Name == "" {
 				continue
 			}
-			if port.ContainerPort < 1 || port.ContainerPort > 65535 {
-				return p, fmt.Errorf("spec.containers[%d].ports[%d].containerPort: %d: want 1 to 65535", i, j, port.ContainerPort)
+			number, err := portNumber(fmt.Sprintf("spec.containers[%d].ports[%d].containerPort", i, j), port.ContainerPort, 1)
+			if err != nil {
+				return p, err
 			}
-			protocol := port.Protocol
-			if protocol == "" {
-				protocol = corev1.ProtocolTCP
-			}
-			p.Ports = append(p.Ports, cluster.Port{Name: port.Name, Number: uint16(port.ContainerPort), Protocol: protocol})
+			p.Ports = append(p.Ports, cluster.Port{Name: port.Name, Number: number, Protocol: orTCP(port.Protocol)})
 		}
 	}
 	return p, nil
@@ -114,10 +111,7 @@ func ourAnnotations(all map[string]string) map[string]string {
 // Secret keeps what a Secret holds; stringData wins over data, as in the API server. One
 // without a namespace is in "default".
 func Secret(o *corev1.Secret) (cluster.Secret, error) {
-	s := cluster.Secret{Key: cluster.SecretKey{Namespace: o.Namespace, Name: o.Name}, Data: map[string]secret.Text{}}
-	if s.Key.Namespace == "" {
-		s.Key.Namespace = corev1.NamespaceDefault
-	}
+	s := cluster.Secret{Key: cluster.SecretKey{Namespace: orDefault(o.Namespace), Name: o.Name}, Data: map[string]secret.Text{}}
 	if s.Key.Name == "" {
 		return s, errNoName
 	}
