@@ -140,13 +140,14 @@ func (i *Interface) up(l *link, peer, peerIfName string) error {
 			}
 		}
 	}
-	for _, s := range i.seats() {
-		s.next.Store(l)
-	}
-	for _, q := range i.rx {
-		q.sleeper.wake()
-	}
+	// Under the lock of the status: whoever got a frame over the link finds it up.
 	i.report(func(s *Status) {
+		for _, s := range i.seats() {
+			s.next.Store(l)
+		}
+		for _, q := range i.rx {
+			q.sleeper.wake()
+		}
 		*s = Status{Up: true, PeerName: peer, PeerIfName: peerIfName, RxRings: len(l.rx), TxRings: len(l.tx),
 			Regions: len(l.regions), Links: s.Links + 1, Err: s.Err}
 		for _, r := range append(l.rx[:len(l.rx):len(l.rx)], l.tx...) {
