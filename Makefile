@@ -27,8 +27,9 @@ setup: ## install the Debian packages that demo and tests need
 demo: setup build reference ## boot the dataplane, wire pods, measure them (root)
 	$(BIN)/millrace demo $(DEMOFLAGS)
 
-test: ## all tests, those that need root included
+test: ## all tests, those that need root included (the first time: builds kube-apiserver)
 	@scripts/setup.sh dpdk
+	@scripts/kube.sh
 	$(GO) vet ./...
 	$(GO) test -timeout 20m ./...
 
