@@ -1,0 +1,56 @@
+package session
+
+import "sync/atomic"
+
+// Ref names a session that was found: its place, and which of the sessions that stand
+// there one after another. The zero Ref is none.
+type Ref struct{ place, version uint32 }
+
+// record is one session, a cache line. A reader takes no lock: the version, which is odd
+// while a session stands here and another for the next, tells it whether what it read
+// belongs together. The fields are atomic since a writer may be at work meanwhile; on the
+// machines we run on that costs a reader nothing.
+type record struct {
+	version    atomic.Uint32
+	life       atomic.Uint32 // of its interface, when it was made
+	a, b, c, d atomic.Uint64 // Key
+	e          atomic.Uint64
+	f          atomic.Uint32
+	policy     atomic.Uint32 // of whom let it through
+	stamp      atomic.Uint32 // when a packet came last
+	seen       atomic.Uint32 // TCP flags: of input, and above them of output
+}
+
+func (r *record) is(k *Key) bool {
+	return (r.a.Load()^k.a)|(r.e.Load()^k.e)|uint64(r.f.Load()^k.f)|
+		(r.b.Load()^k.b)|(r.c.Load()^k.c)|(r.d.Load()^k.d) == 0
+}
+
+func (r *record) key() Key {
+	return Key{r.a.Load(), r.b.Load(), r.c.Load(), r.d.Load(), r.e.Load(), r.f.Load()}
+}
+
+func (r *record) set(k *Key) {
+	r.a.Store(k.a)
+	r.b.Store(k.b)
+	r.c.Store(k.c)
+	r.d.Store(k.d)
+	r.e.Store(k.e)
+	r.f.Store(k.f)
+}
+
+func (r *record) class() Class { return classOf(uint8(r.f.Load()), r.seen.Load()) }
+
+// bucket is eight places of the hash, a cache line. A place holds the number of a record
+// plus 1 and the upper half of its hash; 0 is empty.
+type bucket [8]atomic.Uint64
+
+func slotOf(place uint32, hash uint64) uint64 { return hash&^0xffffffff | uint64(place+1) }
+
+// flagsOf are the TCP flags of a packet in the place of its direction.
+func flagsOf(flags uint8, input bool) uint32 {
+	if input {
+		return uint32(flags & TCPFlags)
+	}
+	return uint32(flags&TCPFlags) << 8
+}

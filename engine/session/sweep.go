@@ -1,0 +1,128 @@
+package session
+
+import "iter"
+
+// candidates is how many sessions of a shard are looked at to make room in a full table.
+const candidates = 64
+
+// recycle makes room in a shard for one more session: it ends one that is over anyway, or
+// the oldest transient TCP session, of the candidates that the shard's random order of
+// places brings up. The shard is locked.
+func (t *Table) recycle(n int, now uint32) bool {
+	s := &t.shards[n]
+	first := uint32(n) * t.perShard
+	used := s.next - first
+	if used == 0 {
+		return false
+	}
+	oldest, age := NoPlace, uint32(0)
+	for i := range min(used, candidates) {
+		place := first + (now*candidates+uint32(t.adds.Load())+i)%used
+		rec := &t.records[place]
+		if rec.version.Load()&1 == 0 {
+			continue
+		}
+		idle := now - rec.stamp.Load()
+		if t.over(rec, now) {
+			t.remove(s, place)
+			return true
+		}
+		if rec.class() == TCPTransient && (oldest == NoPlace || idle > age) {
+			oldest, age = place, idle
+		}
+	}
+	if oldest == NoPlace {
+		return false
+	}
+	t.remove(s, oldest)
+	return true
+}
+
+// NoPlace is no session's place.
+const NoPlace = ^uint32(0)
+
+// over reports whether a session has timed out or its interface was cleared.
+func (t *Table) over(rec *record, now uint32) bool {
+	if rec.life.Load() != t.faces[uint32(rec.e.Load()>>32)].life.Load() {
+		return true
+	}
+	idle := now - rec.stamp.Load()
+	return int32(idle) > 0 && idle >= t.timeouts[rec.class()].Load()
+}
+
+// Sweep ends sessions that are over at the time now. It looks at no more than budget
+// places and goes on there with the next call, which must not be made meanwhile.
+func (t *Table) Sweep(now uint32, budget int) {
+	places := uint32(len(t.records))
+	for n := 0; n < budget; {
+		shard := t.hand / t.perShard
+		s := &t.shards[shard]
+		s.mu.Lock()
+		for n < budget && t.hand < s.next {
+			if rec := &t.records[t.hand]; rec.version.Load()&1 != 0 && t.over(rec, now) {
+				t.remove(s, t.hand)
+			}
+			t.hand++
+			n++
+			if n%256 == 0 {
+				break // let those in who wait for the shard
+			}
+		}
+		done := t.hand >= s.next
+		s.mu.Unlock()
+		if !done {
+			continue
+		}
+		if t.hand = (shard + 1) * t.perShard; t.hand >= places {
+			t.hand = 0
+			return
+		}
+	}
+}
+
+// Count is the number of sessions; those that are over and wait for the sweep count.
+func (t *Table) Count() int { return int(t.count.Load()) }
+
+// Totals is how many sessions were made and ended.
+func (t *Table) Totals() (adds, dels uint64) { return t.adds.Load(), t.dels.Load() }
+
+// Face counts the sessions of an interface: made, ended, judged again.
+func (t *Table) Face(index uint32) (adds, dels, judged uint64) {
+	if uint64(index) >= uint64(len(t.faces)) {
+		return 0, 0, 0
+	}
+	f := &t.faces[index]
+	return f.adds.Load(), f.dels.Load(), f.news.Load()
+}
+
+// Info is a session for those who list them.
+type Info struct {
+	Interface uint32
+	Class     Class
+	Idle      uint32 // seconds without a packet
+	Proto     uint8
+	IP6       bool
+}
+
+// All yields the sessions there are, in no order, while others come and go.
+func (t *Table) All(now uint32) iter.Seq[Info] {
+	return func(yield func(Info) bool) {
+		for n := range t.shards {
+			t.shards[n].mu.Lock()
+			end := t.shards[n].next
+			t.shards[n].mu.Unlock()
+			for place := uint32(n) * t.perShard; place < end; place++ {
+				rec := &t.records[place]
+				if rec.version.Load()&1 == 0 || t.over(rec, now) {
+					continue
+				}
+				f := rec.f.Load()
+				i := Info{Interface: uint32(rec.e.Load() >> 32), Class: rec.class(), Idle: now - rec.stamp.Load(),
+					Proto: uint8(f), IP6: f&keyIP6 != 0}
+				if !yield(i) {
+					return
+				}
+			}
+		}
+	}
+}

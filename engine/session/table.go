@@ -1,0 +1,306 @@
+package session
+
+import (
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+
+	"github.com/millrace/millrace/engine/hugepage"
+)
+
+// shards is how many parts of the table can be changed at the same time.
+const shards = 64
+
+// Table holds the sessions of all interfaces. Its methods may be called by any goroutine.
+//
+//	key ─ hash ─► shard ─► one of two buckets ─► place ─► record
+type Table struct {
+	seed     uint64
+	records  []record // shard by shard
+	buckets  []bucket // shard by shard
+	shards   [shards]shard
+	perShard uint32 // records
+	lines    uint64 // buckets of a shard, a power of two
+
+	max      atomic.Int64
+	timeouts [numClasses]atomic.Uint32
+	count    atomic.Int64
+	adds     atomic.Uint64
+	dels     atomic.Uint64
+	faces    []face
+	hand     uint32 // of Sweep
+}
+
+// face is what the table knows of an interface. A session whose life is another belongs
+// to the past.
+type face struct {
+	life             atomic.Uint32
+	adds, dels, news atomic.Uint64
+}
+
+// shard is what is needed to change a part of the table.
+type shard struct {
+	mu   sync.Mutex
+	free []uint32 // places given back; never grows beyond its capacity
+	next uint32   // first place never used
+	_    [24]byte
+}
+
+// New returns a table for max sessions on interfaces below the given number. Memory that
+// no session needed is not resident.
+func New(max, interfaces int) *Table {
+	max = min(maxSessions, maxOf(max, 1))
+	// Keys spread over the shards unevenly; an eighth more is far beyond chance.
+	per := max/shards + max/shards/8 + 64
+	lines := 1
+	for lines*8 < 2*per {
+		lines *= 2
+	}
+	t := &Table{
+		seed: rand.Uint64() | 1, perShard: uint32(per), lines: uint64(lines),
+		records: hugepage.Advise(make([]record, per*shards)),
+		buckets: hugepage.Advise(make([]bucket, lines*shards)),
+		faces:   make([]face, interfaces),
+	}
+	free := make([]uint32, per*shards)
+	for i := range t.shards {
+		t.shards[i].free = free[i*per : i*per : (i+1)*per]
+		t.shards[i].next = uint32(i * per)
+	}
+	t.max.Store(int64(max))
+	t.timeouts[UDPIdle].Store(DefaultUDPIdle)
+	t.timeouts[TCPIdle].Store(DefaultTCPIdle)
+	t.timeouts[TCPTransient].Store(DefaultTCPTransient)
+	return t
+}
+
+// maxSessions bounds what a table is made for: 4 GiB of records.
+const maxSessions = 1 << 26
+
+func maxOf(a, b int) int {
+	if a > b {
+		return a
+	}
+	return b
+}
+
+// SetMax bounds the number of sessions; beyond what the table was made for it has no
+// effect.
+func (t *Table) SetMax(n int) { t.max.Store(int64(min(n, int(t.perShard)*shards))) }
+
+// SetTimeout sets for how many seconds a session of a class lives without a packet.
+func (t *Table) SetTimeout(c Class, seconds uint32) { t.timeouts[c].Store(seconds) }
+
+// place is where a hash leads: its shard and the two buckets.
+func (t *Table) place(hash uint64) (s int, one, two *bucket) {
+	s = int(hash & (shards - 1))
+	base := uint64(s) * t.lines
+	one = &t.buckets[base+hash>>6&(t.lines-1)]
+	two = &t.buckets[base+(hash>>32*0x9e3779b1)>>7&(t.lines-1)]
+	return s, one, two
+}
+
+// Find returns the session of the packet with these keys. It takes no lock.
+func (t *Table) Find(k *Keys) (Ref, bool) {
+	if r, ok := t.find(&k.First); ok || !k.Two {
+		return r, ok
+	}
+	return t.find(&k.Second)
+}
+
+func (t *Table) find(k *Key) (Ref, bool) {
+	hash := k.hash(t.seed)
+	_, one, two := t.place(hash)
+	if r, ok := t.look(one, k, hash); ok {
+		return r, t.lives(r, k)
+	}
+	if r, ok := t.look(two, k, hash); ok {
+		return r, t.lives(r, k)
+	}
+	return Ref{}, false
+}
+
+// look searches a bucket for a key, of whatever life.
+func (t *Table) look(b *bucket, k *Key, hash uint64) (Ref, bool) {
+	for i := range b {
+		slot := b[i].Load()
+		if (slot^hash)>>32 != 0 || uint32(slot) == 0 {
+			continue
+		}
+		r := Ref{place: uint32(slot) - 1}
+		rec := &t.records[r.place]
+		r.version = rec.version.Load()
+		if r.version&1 != 0 && rec.is(k) && rec.version.Load() == r.version {
+			return r, true
+		}
+	}
+	return Ref{}, false
+}
+
+// lives reports whether the session belongs to the present life of its interface.
+func (t *Table) lives(r Ref, k *Key) bool {
+	i := k.iface()
+	return uint64(i) < uint64(len(t.faces)) && t.records[r.place].life.Load() == t.faces[i].life.Load()
+}
+
+// Touch notes a packet of a session at the time now, with its TCP flags, 0 for none. It
+// reports whether the session is still there.
+func (t *Table) Touch(r Ref, now uint32, flags uint8, input bool) bool {
+	if uint64(r.place) >= uint64(len(t.records)) {
+		return false
+	}
+	rec := &t.records[r.place]
+	if r.version&1 == 0 || rec.version.Load() != r.version {
+		return false
+	}
+	if i := uint32(rec.e.Load() >> 32); rec.life.Load() != t.faces[i].life.Load() {
+		return false
+	}
+	if rec.stamp.Load() != now {
+		rec.stamp.Store(now)
+	}
+	if bits := flagsOf(flags, input); bits&^rec.seen.Load() != 0 {
+		rec.seen.Or(bits)
+	}
+	return true
+}
+
+// Policy is what Add or SetPolicy noted last.
+func (t *Table) Policy(r Ref) uint32 { return t.records[r.place].policy.Load() }
+
+// SetPolicy notes that a session was judged again, and counts that.
+func (t *Table) SetPolicy(r Ref, k *Keys, policy uint32) {
+	t.records[r.place].policy.Store(policy)
+	t.faces[k.First.iface()].news.Add(1)
+}
+
+// Added says how Add ended.
+type Added uint8
+
+const (
+	Made   Added = iota
+	Exists       // another thread was quicker
+	Full
+)
+
+// Add makes the session that k.New names, at the time now, let through by policy.
+func (t *Table) Add(k *Keys, policy, now uint32) (Ref, Added) {
+	key := k.New
+	i := key.iface()
+	if uint64(i) >= uint64(len(t.faces)) {
+		return Ref{}, Full
+	}
+	hash := key.hash(t.seed)
+	n, one, two := t.place(hash)
+	s := &t.shards[n]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range [2]*bucket{one, two} {
+		if r, ok := t.look(b, key, hash); ok {
+			if t.lives(r, key) {
+				return r, Exists
+			}
+			t.remove(s, r.place)
+		}
+	}
+	slot := empty(one, two)
+	if t.count.Load() >= t.max.Load() || len(s.free) == 0 && s.next == t.end(n) {
+		if !t.recycle(n, now) {
+			return Ref{}, Full
+		}
+		slot = empty(one, two)
+	}
+	if slot == nil {
+		return Ref{}, Full
+	}
+	place := s.take()
+	rec := &t.records[place]
+	rec.set(key)
+	rec.life.Store(t.faces[i].life.Load())
+	rec.policy.Store(policy)
+	rec.stamp.Store(now)
+	rec.seen.Store(0)
+	version := rec.version.Add(1)
+	slot.Store(slotOf(place, hash))
+	t.count.Add(1)
+	t.adds.Add(1)
+	t.faces[i].adds.Add(1)
+	return Ref{place, version}, Made
+}
+
+func (t *Table) end(shard int) uint32 { return uint32(shard+1) * t.perShard }
+
+// empty is a free place in the emptier of two buckets, or nil.
+func empty(one, two *bucket) *atomic.Uint64 {
+	a, n := one.free()
+	b, m := two.free()
+	if n >= m {
+		return a
+	}
+	return b
+}
+
+func (b *bucket) free() (slot *atomic.Uint64, n int) {
+	for i := range b {
+		if b[i].Load() == 0 {
+			slot = &b[i]
+			n++
+		}
+	}
+	return slot, n
+}
+
+func (s *shard) take() uint32 {
+	if n := len(s.free); n > 0 {
+		place := s.free[n-1]
+		s.free = s.free[:n-1]
+		return place
+	}
+	s.next++
+	return s.next - 1
+}
+
+// Delete ends a session.
+func (t *Table) Delete(r Ref) {
+	s := &t.shards[r.place/t.perShard]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t.records[r.place].version.Load() == r.version {
+		t.remove(s, r.place)
+	}
+}
+
+// remove takes a session out. The shard is locked.
+func (t *Table) remove(s *shard, place uint32) {
+	rec := &t.records[place]
+	key := rec.key()
+	hash := key.hash(t.seed)
+	_, one, two := t.place(hash)
+	slot := slotOf(place, hash)
+	for _, b := range [2]*bucket{one, two} {
+		for i := range b {
+			if b[i].Load() == slot {
+				b[i].Store(0)
+			}
+		}
+	}
+	rec.version.Add(1)
+	s.free = append(s.free, place)
+	t.count.Add(-1)
+	t.dels.Add(1)
+	t.faces[key.iface()].dels.Add(1)
+}
+
+// Clear ends all sessions of an interface, at once.
+func (t *Table) Clear(index uint32) {
+	if uint64(index) < uint64(len(t.faces)) {
+		t.faces[index].life.Add(1)
+	}
+}
+
+// ClearAll ends all sessions.
+func (t *Table) ClearAll() {
+	for i := range t.faces {
+		t.faces[i].life.Add(1)
+	}
+}
