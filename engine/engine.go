@@ -78,7 +78,7 @@ func (e *Engine) build() error {
 	var err error
 	e.plane, err = vnet.New(vnet.Config{
 		Workers: e.config.Workers, MaxInterfaces: e.config.MaxInterfaces, MaxRoutes: e.config.MaxRoutes,
-		Counters: e.segment.Counters(), Logger: e.config.Logger,
+		Counters: e.segment.Counters(), Rules: e.segment, Logger: e.config.Logger,
 	})
 	if err != nil {
 		return fmt.Errorf("make control state: %w", err)

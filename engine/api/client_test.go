@@ -51,10 +51,10 @@ func TestGoVPPConnects(t *testing.T) {
 	if err := ch.CheckCompatiblity(all...); err != nil {
 		t.Errorf("messages of the table: %v", err)
 	}
-	if err := ch.CheckCompatiblity(&acl.ACLDel{}); err == nil {
+	if err := ch.CheckCompatiblity(&acl.MacipACLDel{}); err == nil {
 		t.Error("a message that is not served passes the compatibility check")
 	}
-	if err := ch.SendRequest(&acl.ACLDel{}).ReceiveReply(&acl.ACLDelReply{}); !isUnknown(err) {
+	if err := ch.SendRequest(&acl.MacipACLDel{}).ReceiveReply(&acl.MacipACLDelReply{}); !isUnknown(err) {
 		t.Errorf("a message that is not served: %v", err)
 	}
 }

@@ -240,14 +240,25 @@ func cutLast(name string) (string, string, bool) {
 	return name[:i], name[i+1:], true
 }
 
-// TestRepliesBeginWithRetval: handle writes it there without looking.
+// TestRepliesBeginWithRetval: handle writes it there, or where it was told, without
+// looking.
 func TestRepliesBeginWithRetval(t *testing.T) {
 	for _, e := range tableOnly(t).table.entries {
 		name, _, _ := cutLast(e.name)
 		if !strings.HasSuffix(name, "_reply") || strings.HasPrefix(name, "sockclnt_") {
 			continue
 		}
-		f := reflect.TypeOf(e.proto).Elem().Field(0)
+		st := reflect.TypeOf(e.proto).Elem()
+		f := st.Field(0)
+		if e.retvalAt > 0 { // behind one field of as many bytes
+			if int(f.Type.Size()) != e.retvalAt {
+				t.Errorf("%s has %s %s before its retval", name, f.Name, f.Type)
+			}
+			f = st.Field(1)
+		}
+		if _, has := st.FieldByName("Retval"); !has && e.retvalAt == noRetval {
+			continue
+		}
 		if f.Name != "Retval" || f.Type.Kind() != reflect.Int32 || fieldsOffset(e.kind) != 6 {
 			t.Errorf("%s begins with %s %s at %d", name, f.Name, f.Type, fieldsOffset(e.kind))
 		}

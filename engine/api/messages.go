@@ -34,6 +34,7 @@ func (s *Server) messages() []*entry {
 		s.puntMessages(),
 		s.neighborMessages(),
 		s.urpfMessages(),
+		s.aclMessages(),
 	)
 }
 

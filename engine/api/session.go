@@ -128,7 +128,7 @@ func (c *session) send(e *entry, m codec.Marshaler, context uint32, retval int32
 		return
 	}
 	if retval != 0 {
-		putRetval(e.kind, msg, retval)
+		e.putRetval(msg, retval)
 	}
 	if _, err := c.out.Write(frame); err != nil {
 		c.writeErr = err

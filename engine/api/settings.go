@@ -12,6 +12,8 @@ type settings struct {
 	mu   sync.Mutex // guards all below; held over the edit, so that both agree
 	punt map[puntKey][]vnet.Path
 	urpf map[urpfKey]urpfSetting
+	// linear is what acl_plugin_use_hash_lookup_set wanted instead.
+	linear bool
 }
 
 type puntKey struct {
@@ -43,6 +45,18 @@ func (s *settings) forget(index uint32) {
 		delete(s.urpf, urpfKey{index, f, true})
 		delete(s.urpf, urpfKey{index, f, false})
 	}
+}
+
+func (s *settings) setLinear(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.linear = on
+}
+
+func (s *settings) isLinear() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.linear
 }
 
 func comparePunt(a, b puntKey) int {

@@ -39,7 +39,9 @@ type entry struct {
 	kind  api.MessageType
 	proto api.Message
 	guard guard
-	serve func(c *session, fields []byte, context uint32)
+	// retvalAt is where a reply's retval is, in bytes after its first field.
+	retvalAt int
+	serve    func(c *session, fields []byte, context uint32)
 }
 
 // entryOf makes an entry that the server sends.
@@ -53,9 +55,15 @@ func entryOf[T any, M message[T]]() *entry {
 }
 
 // handle pairs a request with its reply. What f returns becomes the reply's retval,
-// which is the first field of every reply used here.
+// which is the first field of most replies.
 func handle[Q, R any, PQ message[Q], PR message[R]](f func(*session, PQ, PR) error) []*entry {
+	return handleAt(0, f)
+}
+
+// handleAt is handle for a reply whose retval is that many bytes after its first field.
+func handleAt[Q, R any, PQ message[Q], PR message[R]](at int, f func(*session, PQ, PR) error) []*entry {
 	request, reply := entryOf[Q, PQ](), entryOf[R, PR]()
+	reply.retvalAt = at
 	request.serve = func(c *session, fields []byte, context uint32) {
 		q, r := PQ(new(Q)), PR(new(R))
 		if !c.decode(request, fields, q) {
@@ -65,6 +73,17 @@ func handle[Q, R any, PQ message[Q], PR message[R]](f func(*session, PQ, PR) err
 		c.send(reply, r, context, c.retval(request, err))
 	}
 	return []*entry{request, reply}
+}
+
+// noRetval is the place of a retval that a reply does not have.
+const noRetval = -1
+
+// handlePlain pairs a request with a reply that has no retval.
+func handlePlain[Q, R any, PQ message[Q], PR message[R]](f func(PQ, PR)) []*entry {
+	return handleAt(noRetval, func(_ *session, q PQ, r PR) error {
+		f(q, r)
+		return nil
+	})
 }
 
 // handleDump pairs a dump with its details, of which f sends any number. The end is not
@@ -129,9 +148,9 @@ func (c *session) malformed(e *entry, err error) {
 		slog.String("message", e.proto.GetMessageName()), slog.String("client", c.name), slog.Any("err", err))
 }
 
-// putRetval overwrites the first field of an encoded reply.
-func putRetval(kind api.MessageType, msg []byte, retval int32) {
-	binary.BigEndian.PutUint32(msg[fieldsOffset(kind):], uint32(retval))
+// putRetval overwrites the retval of an encoded reply.
+func (e *entry) putRetval(msg []byte, retval int32) {
+	binary.BigEndian.PutUint32(msg[fieldsOffset(e.kind)+e.retvalAt:], uint32(retval))
 }
 
 // table finds entries by id and names them for the handshake.

@@ -34,6 +34,7 @@ type Segment struct {
 	routes       counter
 	routesLength int
 	routesCap    int
+	rules        rules
 
 	heartbeat, lastUpdate, inputRate *uint64
 	lastRX                           uint64
@@ -82,12 +83,13 @@ func New(c Config) (*Segment, error) {
 			c.Threads, c.Interfaces, c.Routes)
 	}
 	perInterface := len(simpleNames) + len(combinedNames)
-	entries := 64 + len(c.Errors) + perInterface*(c.Interfaces+1)
+	entries := 64 + len(c.Errors) + perInterface*(c.Interfaces+1) + ruleLists
 	size := len(simpleNames)*rowsSize(c.Threads, c.Interfaces, 1) +
 		len(combinedNames)*rowsSize(c.Threads, c.Interfaces, 2) +
 		rowsSize(c.Threads, max(1, len(c.Errors)), 1) +
 		rowsSize(c.Threads, c.Routes, 2) +
-		8 + c.Interfaces*8 + c.Interfaces*(8+interfaceName)
+		8 + c.Interfaces*8 + c.Interfaces*(8+interfaceName) +
+		rulesSize(c.Threads)
 	seg, err := newSegment(size, entries)
 	if err != nil {
 		return nil, err
@@ -96,6 +98,7 @@ func New(c Config) (*Segment, error) {
 	s := &Segment{
 		s: seg, counters: make([]vnet.Counters, c.Threads), started: now, lastTick: now,
 		slots: make([]int, c.Interfaces), symlinks: map[uint32][]int{}, routesCap: c.Routes,
+		rules: rules{threads: c.Threads, lists: map[uint32]block{}},
 	}
 	err = seg.change(func() error {
 		return errors.Join(s.addSystem(c), s.addInterfaces(c), s.addErrors(c), s.addRoutes(c))

@@ -42,7 +42,10 @@ type iface struct {
 	linkLocals *table
 	lender     uint32
 	urpf       [2]urpf
-	drops      port.Drops // those that are counted already
+	acls       [2][]uint32      // of input and output, in order
+	guards     [2]*worker.Guard // what they come to
+	policy     [2]uint32        // how often that changed while sessions are judged again
+	drops      port.Drops       // those that are counted already
 	dirty      bool
 }
 
@@ -224,6 +227,7 @@ func (p *Plane) strip(i *iface) {
 	for f := range p.punts {
 		p.setPunt(i.index, f, nil)
 	}
+	p.dropLists(i)
 	p.killPaths(i.index)
 	for f := range i.tables {
 		p.bindTable(i, f, p.tables[f][0])
@@ -347,7 +351,7 @@ func (p *Plane) view(i *iface) *worker.Interface {
 		URPF4: worker.Filter(i.urpf[0].mode), URPF6: worker.Filter(i.urpf[1].mode),
 		URPFTable4: i.tables[0].t4, URPFTable6: i.tables[1].t6,
 		Punt4: p.puntOf(i.index, 0), Punt6: p.puntOf(i.index, 1),
-		PuntUDP4: p.puntUDP[0], PuntUDP6: p.puntUDP[1],
+		PuntUDP4: p.puntUDP[0], PuntUDP6: p.puntUDP[1], In: i.guards[input], Out: i.guards[output],
 	}
 	if t := i.urpf[0].table; t != nil {
 		v.URPFTable4 = t.t4

@@ -28,6 +28,7 @@ type Config struct {
 	MaxInterfaces int
 	MaxRoutes     int
 	Counters      []Counters
+	Rules         RuleCounters // of access lists; nil = on the heap
 	Logger        *slog.Logger
 }
 
@@ -40,6 +41,7 @@ type Plane struct {
 	workers []*worker.Worker
 	learn   chan worker.Learned
 	gone    chan uint32
+	sweep   chan struct{} // sessions were cleared: make room
 	events  events
 
 	mu         sync.Mutex
@@ -61,6 +63,7 @@ type Plane struct {
 	punts      [2]map[uint32]*pathList // by receiving interface, NoIndex for any
 	puntUDP    [2]bool
 	pmtu       map[pmtuKey]uint16
+	access     accessLists
 	nextWorker int
 	bump       bool // an edit changed where packets may go
 	asks       []ask
@@ -91,6 +94,8 @@ func New(c Config) (*Plane, error) {
 		state:     worker.NewState(c.MaxRoutes),
 		learn:     make(chan worker.Learned, 1024),
 		gone:      make(chan uint32, 64),
+		sweep:     make(chan struct{}, 1),
+		access:    accessLists{counters: c.Rules, limits: defaultLimits()},
 		blocks:    fib.NewBlocks(),
 		leaves:    indexes{next: 1, max: uint32(c.MaxRoutes)},
 		routes:    indexes{next: 1, max: NoIndex},
@@ -125,6 +130,7 @@ func New(c Config) (*Plane, error) {
 			return nil, errors.Join(fmt.Errorf("make plane: %w", err), p.closeWorkers())
 		}
 	}
+	p.publishStateful()
 	p.addLocal0()
 	p.commit()
 	p.events.discard()
@@ -148,6 +154,9 @@ func withDefaults(c Config) Config {
 		for range c.Workers + 1 {
 			c.Counters = append(c.Counters, worker.NewCounters(c.MaxInterfaces, c.MaxRoutes))
 		}
+	}
+	if c.Rules == nil {
+		c.Rules = heapRules{c.Workers + 1}
 	}
 	return c
 }
@@ -179,7 +188,8 @@ func (p *Plane) Run(ctx context.Context) error {
 	return errors.Join(err, p.closePorts(), p.closeWorkers())
 }
 
-// housekeep learns neighbours, ages them, and downs interfaces whose port is gone.
+// housekeep learns neighbours, ages them and sessions, and downs interfaces whose port is
+// gone.
 func (p *Plane) housekeep(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -194,9 +204,12 @@ func (p *Plane) housekeep(ctx context.Context) error {
 			if err := p.SetLinkUp(i, false); err != nil {
 				p.log.Debug("lost interface is deleted already", "sw_if_index", i, "err", err)
 			}
+		case <-p.sweep:
+			p.sweepSessions()
 		case <-tick.C:
 			p.age()
 			p.countDrops()
+			p.ageSessions()
 		}
 	}
 }

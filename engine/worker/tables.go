@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/millrace/millrace/engine/fib"
 	"github.com/millrace/millrace/engine/packet"
@@ -23,6 +24,9 @@ const NoIndex = ^uint32(0)
 type State struct {
 	generation atomic.Uint32
 	interfaces atomic.Pointer[[]*Interface]
+	stateful   atomic.Pointer[Stateful]
+	clock      atomic.Uint32 // seconds since epoch
+	epoch      time.Time
 	leaves     []uint32 // leaf to route, read and written atomically
 	routes     Slots[Route]
 	adjs       Slots[Adjacency]
@@ -30,9 +34,11 @@ type State struct {
 
 // NewState returns a State for leaves below maxLeaves.
 func NewState(maxLeaves int) *State {
-	s := &State{leaves: make([]uint32, maxLeaves)}
+	s := &State{leaves: make([]uint32, maxLeaves), epoch: time.Now()}
 	s.generation.Store(1)
 	s.interfaces.Store(&[]*Interface{})
+	s.stateful.Store(&Stateful{})
+	s.clock.Store(1)
 	return s
 }
 
@@ -187,6 +193,9 @@ type Interface struct {
 	// LinkLocals is the table of fe80::/10 on this interface; nil when IP6 is off.
 	LinkLocals *Table6
 	Lender     uint32 // NoIndex when not unnumbered
+	// In and Out judge what comes from the interface and what goes out by it; nil lets
+	// everything pass.
+	In, Out *Guard
 }
 
 // Own4 is an IPv4 address of an interface with its subnet.
