@@ -30,7 +30,7 @@ func (c *Chain) Lists() []*List { return c.lists }
 func (c *Chain) Match(k *Key) Verdict {
 	for i, l := range c.lists {
 		if r := l.match(k); r != none {
-			return Verdict{List: int32(i), Rule: int32(r), Action: l.rules[r].Action}
+			return Verdict{List: int32(i), Rule: int32(r), Action: l.rules[r].action}
 		}
 	}
 	return NoMatch()

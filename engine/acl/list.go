@@ -3,6 +3,8 @@ package acl
 import (
 	"fmt"
 	"math"
+	"net/netip"
+	"reflect"
 )
 
 // MaxRules is the largest number of rules in a List.
@@ -11,9 +13,23 @@ const MaxRules = 1 << 24
 // none is the number of no rule, above those of all rules.
 const none = uint32(math.MaxUint32)
 
-// List is one compiled access list. It is immutable.
+// List is one compiled access list. It is immutable, and its slices hold no pointers, so
+// that the garbage collector never scans them.
 type List struct {
-	rules []Rule
+	rules    []rule
+	src, dst classes
+	tree
+	root4, root6 ref // where the rules of each family begin
+}
+
+// rule is a Rule with its prefixes as classes: a box in a space of small numbers.
+type rule struct {
+	src, srcLast uint32 // the class of Src, and the last class in it
+	dst, dstLast uint32
+	sport, dport Ports
+	protocol     uint8
+	action       Action
+	mask, value  uint8 // of TCP flags
 }
 
 // New compiles rules, which it copies. The error for a rule is a *RuleError. A list
@@ -27,24 +43,52 @@ func New(rules []Rule) (*List, error) {
 			return nil, err
 		}
 	}
-	return &List{rules: append([]Rule(nil), rules...)}, nil
+	l := &List{rules: make([]rule, len(rules))}
+	var srcLast, dstLast ranges
+	nums := make([]uint32, 2*len(rules))
+	srcs, dsts := nums[:len(rules)], nums[len(rules):]
+	l.src, srcLast = classify(len(rules), func(i int) netip.Prefix { return rules[i].Src }, srcs)
+	l.dst, dstLast = classify(len(rules), func(i int) netip.Prefix { return rules[i].Dst }, dsts)
+	for i := range rules {
+		r := &rules[i]
+		l.rules[i] = rule{
+			src: srcs[i], srcLast: srcLast[srcs[i]], dst: dsts[i], dstLast: dstLast[dsts[i]],
+			sport: r.SrcPorts, dport: r.DstPorts,
+			protocol: r.Protocol, action: r.Action, mask: r.TCPMask, value: r.TCPValue,
+		}
+	}
+	l.grow(rules)
+	return l, nil
 }
 
 // Len is the number of rules.
 func (l *List) Len() int { return len(l.rules) }
 
 // Rules returns the rules that New was given.
-func (l *List) Rules() []Rule { return append([]Rule(nil), l.rules...) }
+func (l *List) Rules() []Rule {
+	out := make([]Rule, len(l.rules))
+	for i := range out {
+		out[i] = l.Rule(i)
+	}
+	return out
+}
 
 // Rule returns rule i.
-func (l *List) Rule(i int) Rule { return l.rules[i] }
-
-// match returns the number of the first rule that matches k, or none.
-func (l *List) match(k *Key) uint32 {
-	for i := range l.rules {
-		if l.rules[i].matches(k) {
-			return uint32(i)
-		}
+func (l *List) Rule(i int) Rule {
+	r := &l.rules[i]
+	return Rule{
+		Action: r.action, Src: l.src.prefix(r.src), Dst: l.dst.prefix(r.dst), Protocol: r.protocol,
+		SrcPorts: r.sport, DstPorts: r.dport, TCPMask: r.mask, TCPValue: r.value,
 	}
-	return none
 }
+
+// Bytes is the memory that l takes.
+func (l *List) Bytes() int {
+	return size(l.rules) + l.src.bytes() + l.dst.bytes() + size(l.nodes) + size(l.words)
+}
+
+func (s *classes) bytes() int {
+	return size(s.four) + size(s.six) + size(s.lpm4.levels) + size(s.lpm4.slots) + size(s.lpm6.levels) + size(s.lpm6.slots)
+}
+
+func size[T any](s []T) int { return cap(s) * int(reflect.TypeFor[T]().Size()) }

@@ -1,0 +1,200 @@
+package acl
+
+import (
+	"encoding/binary"
+	"slices"
+)
+
+// fields is a set of them.
+type fields uint8
+
+const (
+	allFields    fields = 1<<fieldCount - 1
+	addressParts fields = 1<<fieldSrc | 1<<fieldDst
+)
+
+func (s fields) without(f field) fields { return s &^ (1 << f) }
+
+// A builder grows the tree of a list. It deals in items, which are rules by number, or
+// while it builds a shape places in the shape's row.
+type builder struct {
+	*tree
+	rules  []rule
+	free   []fields // by rule: where it holds each value
+	ids    []uint32 // the row of the shape that is being built, or nil
+	shapes map[string]ref
+}
+
+// maxRow is how many rules are looked at one by one where that is faster than a node.
+const maxRow = 6
+
+// grow builds the trees of both families.
+func (l *List) grow(rules []Rule) {
+	l.nodes = make([]node, 1)
+	b := builder{tree: &l.tree, rules: l.rules, free: make([]fields, len(rules)), shapes: map[string]ref{}}
+	four, six := make([]uint32, 0, len(rules)), []uint32{}
+	for i := range rules {
+		b.free[i] = freeIn(&rules[i])
+		if rules[i].Src.Addr().Is4() {
+			four = append(four, uint32(i))
+		} else {
+			six = append(six, uint32(i))
+		}
+	}
+	l.root4 = b.build(four, allFields)
+	l.root6 = b.build(six, allFields)
+	l.nodes, l.words = slices.Clip(slices.Clone(l.nodes)), slices.Clip(slices.Clone(l.words))
+}
+
+func freeIn(r *Rule) fields {
+	var s fields
+	put := func(f field, free bool) {
+		if free {
+			s |= 1 << f
+		}
+	}
+	put(fieldSrc, r.Src.Bits() == 0)
+	put(fieldDst, r.Dst.Bits() == 0)
+	put(fieldProto, r.Protocol == 0)
+	put(fieldSport, r.Protocol == 0 || r.SrcPorts == AnyPorts())
+	put(fieldDport, r.Protocol == 0 || r.DstPorts == AnyPorts())
+	put(fieldFlags, r.Protocol != protoTCP || r.TCPMask|r.TCPValue == 0)
+	return s
+}
+
+func (b *builder) id(item uint32) uint32 {
+	if b.ids != nil {
+		return b.ids[item]
+	}
+	return item
+}
+
+// build returns the tree of items, which rise. All hold the point in the fields that are
+// not open.
+func (b *builder) build(items []uint32, open fields) ref {
+	items = b.untilAny(items, open)
+	switch n := len(items); {
+	case n == 0:
+		return 0
+	case n == 1:
+		return isRule | ref(items[0])
+	case n <= maxRow:
+		return b.addRow(kindRow, items)
+	}
+	closed := allFields // in which all items are free
+	for _, i := range items {
+		closed &= b.free[b.id(i)]
+	}
+	wanted := open &^ closed
+	switch {
+	case b.ids != nil && wanted&(1<<fieldProto) != 0:
+		return b.split(items, fieldProto, open, b.axisOf(items, fieldProto))
+	case b.ids != nil && wanted&(1<<fieldSport|1<<fieldDport) == 0:
+		return b.byFlags(items)
+	case b.ids != nil:
+		return b.splitBest(items, fieldSport, fieldDport, wanted, open)
+	case wanted&addressParts != 0:
+		return b.splitBest(items, fieldSrc, fieldDst, wanted, open)
+	}
+	return b.shape(items)
+}
+
+// untilAny cuts off the items behind one that holds all points that come here.
+func (b *builder) untilAny(items []uint32, open fields) []uint32 {
+	for j, i := range items {
+		if open&^b.free[b.id(i)] == 0 {
+			return items[:j+1]
+		}
+	}
+	return items
+}
+
+// splitBest splits by f or g, whichever is wanted and leaves less.
+func (b *builder) splitBest(items []uint32, f, g field, wanted, open fields) ref {
+	switch {
+	case wanted&(1<<g) == 0:
+		return b.split(items, f, open, b.axisOf(items, f))
+	case wanted&(1<<f) == 0:
+		return b.split(items, g, open, b.axisOf(items, g))
+	}
+	x, y := b.axisOf(items, f), b.axisOf(items, g)
+	if x.rest() <= y.rest() {
+		return b.split(items, f, open, x)
+	}
+	return b.split(items, g, open, y)
+}
+
+// split makes a node of field f.
+func (b *builder) split(items []uint32, f field, open fields, x axis) ref {
+	cuts, ok := b.slices(items, open.without(f), &x)
+	if !ok {
+		cuts = b.layers(items, f, open.without(f), &x)
+	}
+	return b.addCuts(f, cuts, items[0])
+}
+
+// byFlags makes a node for items that differ in nothing but TCP flags.
+func (b *builder) byFlags(items []uint32) ref {
+	n := node{kind: kindDirect, field: fieldFlags, size: 256, at: uint32(len(b.words)), first: items[0]}
+	seen := make([]bool, 1<<16)
+	some := items[:0:0]
+	for _, i := range items {
+		r := &b.rules[b.id(i)]
+		if k := uint16(r.mask)<<8 | uint16(r.value); !seen[k] {
+			seen[k], some = true, append(some, i)
+		}
+	}
+	for flags := range 256 {
+		to := ref(0)
+		for _, i := range some {
+			r := &b.rules[b.id(i)]
+			if b.free[b.id(i)]&(1<<fieldFlags) != 0 || uint8(flags)&r.mask == r.value {
+				to = isRule | ref(i)
+				break
+			}
+		}
+		b.words = append(b.words, uint32(to))
+	}
+	return b.addNode(n)
+}
+
+// shape makes a node for items that differ in protocol, ports and flags only.
+func (b *builder) shape(items []uint32) ref {
+	look := make([]byte, 0, 11*len(items))
+	for _, i := range items {
+		r := &b.rules[i]
+		look = binary.LittleEndian.AppendUint16(look, r.sport.First)
+		look = binary.LittleEndian.AppendUint16(look, r.sport.Last)
+		look = binary.LittleEndian.AppendUint16(look, r.dport.First)
+		look = binary.LittleEndian.AppendUint16(look, r.dport.Last)
+		look = append(look, r.protocol, r.mask, r.value)
+	}
+	sub, ok := b.shapes[string(look)]
+	if !ok {
+		places := make([]uint32, len(items))
+		for i := range places {
+			places[i] = uint32(i)
+		}
+		b.ids = items
+		sub = b.build(places, allFields&^addressParts)
+		b.ids = nil
+		b.shapes[string(look)] = sub
+	}
+	at := b.addRow(kindShape, items)
+	b.nodes[at].sub = sub
+	return at
+}
+
+func (b *builder) addNode(n node) ref {
+	b.nodes = append(b.nodes, n)
+	return ref(len(b.nodes) - 1)
+}
+
+func (b *builder) addRow(k kind, items []uint32) ref {
+	n := node{kind: k, size: uint32(len(items)), at: plain, base: items[0], first: items[0]}
+	if items[len(items)-1]-items[0] != n.size-1 {
+		n.at = uint32(len(b.words))
+		b.words = append(b.words, items...)
+	}
+	return b.addNode(n)
+}
