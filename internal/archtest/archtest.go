@@ -57,6 +57,7 @@ func Law() []Room {
 		{Path: "internal/netnstest", Owns: "namespaces and leak checks for tests"},
 		{Path: "internal/machinetest", Owns: "dataplanes for tests: the engine, and VPP where there is one", May: []string{"engine", "vpp", "internal/netnstest"}},
 		{Path: "internal/kubetest", Owns: "a real Kubernetes API server for tests"},
+		{Path: "internal/policytest", Owns: "random clusters and connections for tests of policies", May: []string{"cluster", "policy", "internal/memifspec"}},
 		{Path: "internal/textline", Owns: "the line that printed facts, states and plans are made of", Pure: true,
 			Why: "a text form depends on its value alone"},
 		{Path: "internal/strictjson", Owns: "the strict taking apart of JSON that people write", Pure: true,
