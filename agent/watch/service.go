@@ -139,6 +139,7 @@ func EndpointSlice(o *discoveryv1.EndpointSlice) (cluster.EndpointSlice, error) 
 		}
 		s.Ports = append(s.Ports, cluster.Port{Name: value(p.Name, ""), Number: number, Protocol: value(p.Protocol, corev1.ProtocolTCP)})
 	}
+	s.Endpoints = make([]cluster.Endpoint, 0, len(o.Endpoints))
 	for i, e := range o.Endpoints {
 		if len(e.Addresses) == 0 {
 			return s, fmt.Errorf("endpoints[%d].addresses: want one", i)

@@ -160,8 +160,10 @@ func TestUnsafeStaysInItsFiles(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	banned := []string{"utils", "util", "common", "helpers", "helper", "types", "base", "misc", "lib"}
-	// Methods that interfaces of others ask for: govpp's api.Message, host-local's Store.
-	foreign := []string{"GetMessageName", "GetMessageType", "GetCrcString", "GetByID"}
+	// Methods that interfaces of others ask for: govpp's api.Message, host-local's Store,
+	// Kubernetes' metav1.Object and runtime.Object.
+	foreign := []string{"GetMessageName", "GetMessageType", "GetCrcString", "GetByID",
+		"GetName", "GetNamespace", "GetResourceVersion", "GetObjectKind"}
 	for _, f := range tree(t) {
 		if slices.Contains(banned, f.name) {
 			t.Errorf("%s: package name %s says nothing; name what it owns", f.path, f.name)

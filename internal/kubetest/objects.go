@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -97,6 +99,27 @@ func (c *Cluster) ApplyFile(path string) {
 		c.t.Fatal(err)
 	}
 	c.Apply(string(text))
+}
+
+// InstallPolicyAPI installs the ClusterNetworkPolicy kind, as the module of its types
+// brings it, and waits until it is served.
+func (c *Cluster) InstallPolicyAPI() {
+	c.t.Helper()
+	const module = "sigs.k8s.io/network-policy-api"
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	if err != nil {
+		c.t.Fatalf("find module %s: %v", module, err)
+	}
+	c.ApplyFile(filepath.Join(strings.TrimSpace(string(dir)), "config/crd/standard/policy.networking.k8s.io_clusternetworkpolicies.yaml"))
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		status, reply, err := c.request(context.Background(), http.MethodGet, "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies", "", nil)
+		if err == nil && status == http.StatusOK {
+			return
+		}
+		if time.Now().After(end) {
+			c.t.Fatalf("ClusterNetworkPolicy is not served: %d %s %v", status, reply, err)
+		}
+	}
 }
 
 // Delete removes every object of a YAML text at once, whatever it would wait for.

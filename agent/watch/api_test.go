@@ -1,0 +1,261 @@
+package watch
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/cluster"
+	"github.com/millrace/millrace/internal/kubetest"
+)
+
+// watchAPI runs an API with the rights of deploy/rbac.yaml until the test ends.
+func watchAPI(t *testing.T, kubeconfig string) *API {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	a, err := NewAPI(APIConfig{Kubeconfig: kubeconfig, UserAgent: "test", Log: log, RetryMost: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return a
+}
+
+// await waits, for at most a minute, until the facts hold all of some lines and none of
+// others, which begin with "!".
+func await(t *testing.T, a *API, lines ...string) {
+	t.Helper()
+	end := time.NewTimer(time.Minute)
+	defer end.Stop()
+	for {
+		s, next := a.latest()
+		text := s.String()
+		missing := ""
+		for _, line := range lines {
+			line, not := strings.CutPrefix(line, "!")
+			if strings.Contains(text, "\n"+line) == not {
+				missing = line
+			}
+		}
+		if missing == "" {
+			return
+		}
+		select {
+		case <-next:
+		case <-end.C:
+			t.Fatalf("%q is not, or still, in the facts:\n%s", missing, text)
+		}
+	}
+}
+
+const shop = `
+apiVersion: v1
+kind: Node
+metadata: {name: worker-1, labels: {zone: a}}
+spec: {podCIDRs: [10.1.0.0/24]}
+status: {addresses: [{type: InternalIP, address: 10.0.0.1}]}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {team: x}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop, labels: {app: web}, annotations: {millrace.io/memif: "[]", other: x}}
+spec: {nodeName: worker-1, containers: [{name: c, image: none, ports: [{name: http, containerPort: 80}]}]}
+status: {phase: Running, podIP: 10.1.0.5, podIPs: [{ip: 10.1.0.5}, {ip: "fd01::5"}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: deny, namespace: shop}
+spec: {podSelector: {}, egress: [{ports: [{port: 53}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIP: 10.96.0.10, selector: {app: web}, ports: [{name: http, port: 80, targetPort: http}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: headless, namespace: shop}
+spec: {clusterIP: None, ports: [{name: http, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 80, protocol: TCP}]
+endpoints: [{addresses: [10.1.0.5], nodeName: worker-1}]
+`
+
+const adminPolicy = `
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: deny}
+spec: {tier: Admin, priority: 7, subject: {namespaces: {}}, ingress: [{name: all, action: Deny, from: [{namespaces: {}}]}]}
+`
+
+// TestIntegrationAPI: objects made, changed and removed at a real API server are so in the
+// facts, with the rights of deploy/rbac.yaml and no other.
+func TestIntegrationAPI(t *testing.T) {
+	c := kubetest.Start(t)
+	c.ApplyFile("../../deploy/rbac.yaml")
+	c.Apply(shop)
+	a := watchAPI(t, c.Kubeconfig("millrace", "millrace-agent", 0))
+	if err := a.WaitSynced(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	await(t, a, "node worker-1 address=10.0.0.1 podcidr=10.1.0.0/24 label=", "namespace shop label=kubernetes.io/metadata.name=shop label=team=x",
+		"pod shop/web uid=", "networkpolicy shop/deny uid=", "service shop/web clusterip=10.96.0.10 port=http:80/TCP", "endpointslice shop/web-1 ",
+		"!service shop/headless", "!clusternetworkpolicy")
+	before, changes := a.Take()
+	if len(changes.Pods) != len(before.Pods) || len(changes.Nodes) != 1 {
+		t.Errorf("the first changes are %+v", changes)
+	}
+
+	// The CRD comes later.
+	c.InstallPolicyAPI()
+	c.Apply(adminPolicy)
+	await(t, a, "clusternetworkpolicy deny uid=")
+
+	c.Apply(strings.ReplaceAll(shop, "app: web}, ann", "app: other}, ann"))
+	await(t, a, "pod shop/web uid="+podUID(a)+" node=worker-1 phase=Running address=10.1.0.5 address=fd01::5 port=http:80/TCP label=app=other annotation=millrace.io/memif=[]")
+	c.Delete("apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: deny, namespace: shop}")
+	c.Delete(adminPolicy)
+	await(t, a, "!networkpolicy", "!clusternetworkpolicy")
+	after, changes := a.Take()
+	if want := cluster.Compare(before, after); len(changes.Pods) != 1 || len(want.Pods) != 1 || len(changes.NetworkPolicies) != 1 || len(changes.Nodes) != 0 {
+		t.Errorf("changes are %+v, compared %+v", changes, want)
+	}
+	if before.Pods[cluster.PodKey{Namespace: "shop", Name: "web"}].Labels["app"] != "web" {
+		t.Error("an old snapshot changed")
+	}
+}
+
+func podUID(a *API) string {
+	return a.Snapshot().Pods[cluster.PodKey{Namespace: "shop", Name: "web"}].UID
+}
+
+// always fails the test when a Snapshot comes that lacks a line.
+func always(t *testing.T, a *API, line string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	t.Cleanup(func() { cancel(); <-done })
+	go func() {
+		defer close(done)
+		for {
+			s, next := a.latest()
+			if !strings.Contains(s.String(), line) {
+				t.Errorf("a snapshot lacks %q:\n%s", line, s)
+				return
+			}
+			select {
+			case <-next:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+}
+
+func podNamed(name string) string {
+	return "apiVersion: v1\nkind: Pod\nmetadata: {name: " + name + ", namespace: shop}\nspec: {containers: [{name: c, image: none}]}"
+}
+
+// TestIntegrationServerAway: a server that dies, comes back, or comes back without its
+// history takes nothing away that is still there and hides nothing that changed.
+func TestIntegrationServerAway(t *testing.T) {
+	c := kubetest.Start(t)
+	c.InstallPolicyAPI()
+	c.ApplyFile("../../deploy/rbac.yaml")
+	c.Apply(shop)
+	c.Apply(adminPolicy)
+	proxy := c.Proxy()
+	a := watchAPI(t, c.Kubeconfig("millrace", "millrace-agent", proxy.Port))
+	await(t, a, "pod shop/web ", "clusternetworkpolicy deny ")
+	always(t, a, "clusternetworkpolicy deny ")
+	always(t, a, "networkpolicy shop/deny ")
+	known := a.Snapshot().String()
+
+	c.Kill()
+	if got := a.Snapshot().String(); got != known {
+		t.Errorf("without a server the facts are\n%s\nand were\n%s", got, known)
+	}
+	c.Restart()
+	c.Apply(podNamed("after-restart"))
+	await(t, a, "pod shop/after-restart ", "pod shop/web ")
+
+	// What happens while nobody listens, and is then forgotten by etcd and by the server's
+	// own memory of events, can only be seen by listing everything again.
+	proxy.Cut()
+	c.Apply(podNamed("unheard"))
+	c.Delete(podNamed("after-restart"))
+	c.Delete("apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}")
+	c.Compact()
+	c.Kill()
+	c.Restart()
+	proxy.Mend()
+	await(t, a, "pod shop/unheard ", "!pod shop/after-restart ", "!service shop/web ", "pod shop/web ")
+
+	// And it goes on.
+	c.Delete(podNamed("unheard"))
+	await(t, a, "!pod shop/unheard ")
+}
+
+// TestIntegrationForbidden: a right that is missing is named, and nothing is taken for
+// synced without it.
+func TestIntegrationForbidden(t *testing.T) {
+	c := kubetest.Start(t)
+	c.ApplyFile("../../deploy/rbac.yaml")
+	c.Delete("apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: millrace-agent}")
+	lines := make(logLines, 100)
+	a, err := NewAPI(APIConfig{Kubeconfig: c.Kubeconfig("millrace", "millrace-agent", 0), Log: slog.New(slog.NewTextHandler(lines, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	log := ""
+	for range 7 {
+		select {
+		case line := <-lines:
+			log += line
+		case <-ctx.Done():
+			t.Fatalf("want a line per kind, got\n%s", log)
+		}
+	}
+	cancel()
+	if err := a.WaitSynced(ctx); err == nil {
+		t.Error("synced without any right")
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	for _, resource := range []string{"nodes", "namespaces", "pods", "networkpolicies.networking.k8s.io", "services", "endpointslices.discovery.k8s.io",
+		"clusternetworkpolicies.policy.networking.k8s.io"} {
+		if want := `err="` + resource + ` is forbidden`; strings.Count(log, want) != 1 {
+			t.Errorf("want one line with %q in\n%s", want, log)
+		}
+	}
+}
+
+// logLines is a log that hands out its lines.
+type logLines chan string
+
+func (l logLines) Write(line []byte) (int, error) {
+	l <- string(line)
+	return len(line), nil
+}
