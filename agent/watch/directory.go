@@ -1,8 +1,10 @@
-// Package watch owns the facts of Kubernetes objects: it reads them where they are kept,
-// strictly, and follows their changes as Snapshots.
+// Package watch owns the facts of Kubernetes objects: it reads them where they are kept and
+// follows their changes as Snapshots.
 //
-// Its door here is a directory of YAML files, for nodes that stand alone. It never judges
-// what the facts mean, and it knows no attachments: those come by the CNI door.
+// It has two doors, which say the same of the same objects: an API server, and a directory
+// of YAML files for nodes that stand alone. The server's objects are taken as they come,
+// and what cannot be used is left out and named; the directory is read strictly. It never
+// judges what the facts mean, and it knows no attachments: those come by the CNI door.
 package watch
 
 import (
