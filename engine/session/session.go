@@ -115,6 +115,15 @@ func (k *Keys) setICMP(f *Flow, input bool) {
 	}
 }
 
+// Query is the type of the ICMP query that f answers, if f is such an answer.
+func Query(f *Flow) (uint16, bool) {
+	if f.Later || f.IP6 && (f.Proto != protoICMPv6 || f.Src < 128) || !f.IP6 && f.Proto != protoICMP {
+		return 0, false
+	}
+	query, answer := queryOf(f)
+	return query, answer
+}
+
 // queryOf is the type of the query that f is, or answers. For neither it is another type
 // than f's.
 func queryOf(f *Flow) (query uint16, answer bool) {

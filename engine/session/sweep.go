@@ -41,13 +41,14 @@ func (t *Table) recycle(n int, now uint32) bool {
 // NoPlace is no session's place.
 const NoPlace = ^uint32(0)
 
-// over reports whether a session has timed out or its interface was cleared.
+// over reports whether a session has timed out or its interface was cleared. The clock's
+// seconds are whole: the last packet may have come at the end of one.
 func (t *Table) over(rec *record, now uint32) bool {
 	if rec.life.Load() != t.faces[uint32(rec.e.Load()>>32)].life.Load() {
 		return true
 	}
 	idle := now - rec.stamp.Load()
-	return int32(idle) > 0 && idle >= t.timeouts[rec.class()].Load()
+	return int32(idle) > 0 && idle > t.timeouts[rec.class()].Load()
 }
 
 // Sweep ends sessions that are over at the time now. It looks at no more than budget

@@ -133,7 +133,7 @@ func TestTimeouts(t *testing.T) {
 	for _, step := range []struct {
 		now  uint32
 		want int
-	}{{1009, 3}, {1010, 2}, {1019, 2}, {1020, 1}, {1099, 1}, {1100, 0}} {
+	}{{1010, 3}, {1011, 2}, {1020, 2}, {1021, 1}, {1100, 1}, {1101, 0}} {
 		table.Sweep(step.now, 1<<20)
 		if got := alive(); got != step.want || table.Count() != got {
 			t.Errorf("at %d: %d sessions, %d counted, want %d", step.now, got, table.Count(), step.want)
@@ -147,11 +147,11 @@ func TestTimeouts(t *testing.T) {
 	table.Touch(open, 2000, tcpSYN|tcpACK, true)
 	table.Touch(open, 2000, tcpSYN|tcpACK, false)
 	table.Touch(open, 2015, tcpFIN|tcpACK, false)
-	table.Sweep(2034, 1<<20)
+	table.Sweep(2035, 1<<20)
 	if !table.Touch(open, 2034, 0, true) {
 		t.Error("a packet did not keep the session")
 	}
-	table.Sweep(2054, 1<<20)
+	table.Sweep(2055, 1<<20)
 	if table.Touch(open, 2054, 0, true) || table.Count() != 0 {
 		t.Error("a closed connection lives on")
 	}
@@ -166,7 +166,7 @@ func TestFull(t *testing.T) {
 	if _, added := table.Add(keys(flow4(99, 2, 3, 4, 17), 1, true), 0, 1); added != Full {
 		t.Errorf("beyond the limit: %v", added)
 	}
-	table.Sweep(1+DefaultUDPIdle, 1<<20)
+	table.Sweep(2+DefaultUDPIdle, 1<<20)
 	if table.Count() != 0 {
 		t.Fatalf("%d sessions left", table.Count())
 	}

@@ -171,7 +171,10 @@ const sweepBudget = 128 << 10
 
 // ageSessions moves the workers' clock and ends sessions that have timed out.
 func (p *Plane) ageSessions() {
-	p.state.Advance(p.now())
+	p.mu.Lock()
+	now := p.now()
+	p.mu.Unlock()
+	p.state.Advance(now)
 	p.sweepSessions()
 }
 

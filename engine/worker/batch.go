@@ -19,6 +19,7 @@ type vector struct {
 	dst  [packet.BatchSize]uint32 // IPv4 only
 	adj  [packet.BatchSize]uint32
 	leaf [packet.BatchSize]uint32
+	note [packet.BatchSize]note // of packets that the flow cache does not know
 }
 
 // batch is the state of the batch at work.
@@ -28,6 +29,10 @@ type batch struct {
 	// What the State held when the batch began.
 	generation uint32
 	ifs        []*Interface
+	guarded    bool // some interface has access lists
+	stateful   *Stateful
+	clock      uint32
+	judged     [32]uint32 // packets that the flow cache let pass, by their flow's bits
 	iface      *Interface // that the batch came in by
 	l3         uint32     // where the network header of its plain packets is
 	rx         received
@@ -50,7 +55,7 @@ func (w *Worker) process(index uint32, n int) {
 	defer w.recovered(index, n)
 	b := &w.batch
 	b.generation = w.state.generation.Load()
-	b.ifs = *w.state.interfaces.Load()
+	b.see(w.state)
 	b.trieOf = nil
 	w.now = time.Time{}
 	if int(index) >= len(b.ifs) || b.ifs[index] == nil {
@@ -74,6 +79,17 @@ func (w *Worker) process(index uint32, n int) {
 	}
 	w.flush()
 	w.giveBack()
+	if b.guarded {
+		w.countJudged()
+	}
+}
+
+// see notes what the State holds: first the interfaces, then what was published before
+// them.
+func (b *batch) see(s *State) {
+	list := s.interfaces.Load()
+	b.ifs, b.guarded = list.list, list.guarded
+	b.stateful, b.clock = s.stateful.Load(), s.clock.Load()
 }
 
 // recovered is the last resort: an internal error costs its batch, not the process.

@@ -105,7 +105,7 @@ func (w *Worker) error6(buf *packet.Buffer, why, sent Reason, e packet.ICMPError
 
 // respond sends buf, which has become a packet of our own.
 func (w *Worker) respond(buf *packet.Buffer, rx uint32) {
-	buf.Meta[metaOwn] = 1
+	buf.Meta[metaOwn] = ownBit
 	w.originate(buf, rx)
 }
 

@@ -4,17 +4,21 @@ import (
 	"math/bits"
 
 	"github.com/millrace/millrace/engine/hugepage"
+	"github.com/millrace/millrace/engine/session"
 )
 
-// A flow cache remembers where the packets of a flow go. It is two fixed arrays of cache
-// lines, for IPv4 and IPv6:
+// A flow cache remembers where the packets of a flow go, and what access lists said of
+// them. It is two fixed arrays of cache lines, for IPv4 and IPv6:
 //
-//	IPv4 | addresses, rx interface, ports, protocol, generation, adjacency, leaf | the same | = 2 x 32 bytes
-//	IPv6 | the same with longer addresses                                                   | = 64 bytes
+//	IPv4 | addresses, rx interface, ports, flowState | the same | = 2 x 32 bytes
+//	IPv6 | the same with longer addresses                       | = 64 bytes
 //
 // An entry counts only while its generation is the State's, so that an edit of any table
 // takes effect with the next batch. A flow stands in one of two places that its hash
 // names. A newcomer takes a stale entry there, else displaces one.
+//
+// What is seldom looked at (which sessions and rules let the flow pass) stands in arrays
+// of its own beside them.
 
 // flowKey is the 5-tuple with the receiving interface. IPv4 addresses share word a.
 type flowKey struct {
@@ -40,28 +44,54 @@ const (
 	keyFragment = 1 << 9
 )
 
-type flowEntry4 struct {
-	a, e       uint64
-	f          uint32
+// flowState is what an entry says about its flow.
+type flowState struct {
+	f          uint16 // of the key; IPv4 only
+	stamp      uint16 // when its sessions were refreshed
 	generation uint32
-	adj, leaf  uint32
+	adj        uint32 // adjacency, and below it the flow's bits
+	leaf       uint32 // leaf, and below it the TCP flags that its sessions know of
+}
+
+// Bits of a flow that access lists have judged.
+const (
+	flowIn         = 1 << 0 // by those of the interface it comes in by
+	flowInSession  = 1 << 1 // as a session
+	flowOut        = 1 << 2 // by those of the interface it goes out by
+	flowOutSession = 1 << 3
+	flowCounts     = 1 << 4 // by a rule that counts
+
+	flowBits = 8
+	// flowLimit is above the adjacencies and leaves that fit beside a byte.
+	flowLimit = 1 << (32 - flowBits)
+)
+
+type flowEntry4 struct {
+	a, e uint64
+	flowState
 }
 
 type flowEntry6 struct {
-	key        flowKey
-	generation uint32
-	adj, leaf  uint32
-	_          uint32
+	key flowKey
+	flowState
+}
+
+// pass is who let a flow through.
+type pass struct {
+	in, out         session.Ref
+	inRule, outRule uint32 // place of the list in its Chain, above 24 bits of the rule
 }
 
 type flowCache struct {
 	four    [][2]flowEntry4 // a power of two
 	six     []flowEntry6    // a power of two
+	passes4 [][2]pass
+	passes6 []pass
 	touched uint32
 }
 
-// A worker remembers 2^18 flows of IPv4 and 2^16 of IPv6 in 8 and 4 MiB, resident as far
-// as used.
+// A worker remembers 2^18 flows of IPv4 and 2^16 of IPv6 in 8 and 4 MiB, and as much for
+// flows that access lists judge, resident as far as used.
 const (
 	lines4 = 1 << 17
 	lines6 = 1 << 16
@@ -69,8 +99,10 @@ const (
 
 func newFlowCache() flowCache {
 	return flowCache{
-		four: hugepage.Advise(make([][2]flowEntry4, lines4)),
-		six:  hugepage.Advise(make([]flowEntry6, lines6)),
+		four:    hugepage.Advise(make([][2]flowEntry4, lines4)),
+		six:     hugepage.Advise(make([]flowEntry6, lines6)),
+		passes4: make([][2]pass, lines4),
+		passes6: make([]pass, lines6),
 	}
 }
 
@@ -92,57 +124,79 @@ func (c *flowCache) touch(hashes []uint64) {
 	c.touched += touched
 }
 
-// find returns the adjacency and the leaf of a flow.
-func (c *flowCache) find(k *flowKey, hash uint64, generation uint32) (adj, leaf uint32, ok bool) {
+// find returns what is known of a flow, or nil.
+func (c *flowCache) find(k *flowKey, hash uint64, generation uint32) *flowState {
 	if k.f&keyV6 != 0 {
 		return c.find6(k, hash, generation)
 	}
 	line := &c.four[first(hash, len(c.four))]
 	if e := &line[0]; e.is(k, generation) {
-		return e.adj, e.leaf, true
+		return &e.flowState
 	}
 	if e := &line[1]; e.is(k, generation) {
-		return e.adj, e.leaf, true
+		return &e.flowState
 	}
 	line = &c.four[second(hash, len(c.four))]
 	for i := range line {
 		if e := &line[i]; e.is(k, generation) {
-			return e.adj, e.leaf, true
+			return &e.flowState
 		}
 	}
-	return 0, 0, false
+	return nil
 }
 
 func (e *flowEntry4) is(k *flowKey, generation uint32) bool {
-	return (e.a^k.a)|(e.e^k.e)|uint64((e.f^k.f)|(e.generation^generation)) == 0
+	return (e.a^k.a)|(e.e^k.e)|uint64((uint32(e.f)^k.f)|(e.generation^generation)) == 0
 }
 
-func (c *flowCache) find6(k *flowKey, hash uint64, generation uint32) (adj, leaf uint32, ok bool) {
+func (c *flowCache) find6(k *flowKey, hash uint64, generation uint32) *flowState {
 	for _, at := range [2]uint64{first(hash, len(c.six)), second(hash, len(c.six))} {
 		if e := &c.six[at]; e.generation == generation && e.key == *k {
-			return e.adj, e.leaf, true
+			return &e.flowState
 		}
 	}
-	return 0, 0, false
+	return nil
 }
 
-func (c *flowCache) put(k *flowKey, hash uint64, generation, adj, leaf uint32) {
+// passOf returns who let the flow s, which find returned, through.
+func (c *flowCache) passOf(k *flowKey, hash uint64, s *flowState) *pass {
+	if k.f&keyV6 != 0 {
+		at := first(hash, len(c.six))
+		if s != &c.six[at].flowState {
+			at = second(hash, len(c.six))
+		}
+		return &c.passes6[at]
+	}
+	for _, at := range [2]uint64{first(hash, len(c.four)), second(hash, len(c.four))} {
+		for i := range c.four[at] {
+			if s == &c.four[at][i].flowState {
+				return &c.passes4[at][i]
+			}
+		}
+	}
+	return &c.passes4[0][0] // s is of no entry: not in this program
+}
+
+// put remembers a flow; s.adj and s.leaf are below flowLimit and without bits.
+func (c *flowCache) put(k *flowKey, hash uint64, s flowState) *flowState {
 	if k.f&keyV6 != 0 {
 		e := &c.six[first(hash, len(c.six))]
-		if e.generation == generation {
+		if e.generation == s.generation {
 			e = &c.six[second(hash, len(c.six))]
 		}
-		*e = flowEntry6{key: *k, generation: generation, adj: adj, leaf: leaf}
-		return
+		*e = flowEntry6{key: *k, flowState: s}
+		return &e.flowState
 	}
 	line := &c.four[first(hash, len(c.four))]
 	e := &line[hash>>63] // displaced when nobody is stale
 	for _, l := range [2]*[2]flowEntry4{&c.four[second(hash, len(c.four))], line} {
 		for i := range l {
-			if l[i].generation != generation {
+			if l[i].generation != s.generation {
 				e = &l[i]
 			}
 		}
 	}
-	*e = flowEntry4{a: k.a, e: k.e, f: k.f, generation: generation, adj: adj, leaf: leaf}
+	s.f = uint16(k.f)
+	*e = flowEntry4{a: k.a, e: k.e, flowState: s}
+	return &e.flowState
 }

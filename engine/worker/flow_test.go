@@ -22,18 +22,21 @@ func TestFlowCacheAgainstMap(t *testing.T) {
 		known := map[flowKey]answer{}
 		for step := range 60000 {
 			k := anyKey()
-			adj, leaf, ok := c.find(&k, k.hash(), generation)
-			if want, put := known[k]; ok && (!put || want != answer{adj, leaf}) {
-				t.Fatalf("%+v in generation %d: %d, %d, want %+v (put: %v)", k, generation, adj, leaf, want, put)
+			s := c.find(&k, k.hash(), generation)
+			if want, put := known[k]; s != nil && (!put || want != answer{s.adj, s.leaf}) {
+				t.Fatalf("%+v in generation %d: %+v, want %+v (put: %v)", k, generation, *s, want, put)
 			}
-			if !ok {
+			if s == nil {
 				known[k] = answer{uint32(step), r.Uint32()}
-				c.put(&k, k.hash(), generation, known[k].adj, known[k].leaf)
+				s = c.put(&k, k.hash(), flowState{generation: generation, adj: known[k].adj, leaf: known[k].leaf})
+				*c.passOf(&k, k.hash(), s) = pass{inRule: uint32(step)}
+			} else if p := c.passOf(&k, k.hash(), s); p.inRule != s.adj {
+				t.Fatalf("%+v in generation %d: let through by %+v, want %d", k, generation, *p, s.adj)
 			}
 		}
 		lost := [2]int{}
 		for k := range known {
-			if _, _, ok := c.find(&k, k.hash(), generation); !ok {
+			if c.find(&k, k.hash(), generation) == nil {
 				lost[k.f>>8&1]++
 			}
 		}
@@ -47,9 +50,9 @@ func TestFlowCacheAgainstMap(t *testing.T) {
 func TestFlowCacheForgetsWithTheGeneration(t *testing.T) {
 	c := newFlowCache()
 	for _, k := range []flowKey{{a: 1}, {a: 1, f: keyV6}} {
-		c.put(&k, k.hash(), 7, 1, 1)
+		c.put(&k, k.hash(), flowState{generation: 7, adj: 1, leaf: 1})
 		for _, generation := range []uint32{0, 6, 8} {
-			if _, _, ok := c.find(&k, k.hash(), generation); ok {
+			if c.find(&k, k.hash(), generation) != nil {
 				t.Errorf("%+v of generation 7 found in %d", k, generation)
 			}
 		}

@@ -36,7 +36,7 @@ func allKinds(tb testing.TB, link port.Link, caps port.Capabilities) *Worker {
 		i.LinkLocals.Hash.Insert([16]byte{0xfe, 0x80}, 10, 5)
 		i.Caps = caps
 	})
-	ifc := (*w.state.interfaces.Load())[1]
+	ifc := w.state.interfaces.Load().list[1]
 	t4, t6 := ifc.Table4, ifc.Table6
 	kinds := []Kind{KindDrop, KindRewrite, KindUnresolved, KindLocal, KindLookup, KindGlean, KindUnreachable, KindProhibit, KindLinkLocal}
 	w.state.leaves = make([]uint32, 32)

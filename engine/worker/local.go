@@ -87,7 +87,9 @@ func (w *Worker) punt(buf *packet.Buffer, why Reason, adj uint32) {
 				w.drop(IP4MTU, rx)
 				return
 			}
-			w.frame(buf, a)
+			if w.mayLeave(buf, a) {
+				w.frame(buf, a)
+			}
 			return
 		} else if a != nil && a.Kind == KindUnresolved {
 			w.solicit(buf, a, a.NextHop)

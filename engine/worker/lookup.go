@@ -21,7 +21,7 @@ const noAdjacency = NoIndex
 // and leaves it to others.
 func (w *Worker) resolve(v *vector) {
 	b := &w.batch
-	if b.iface.remembers() {
+	if b.iface.remembers() || b.guarded {
 		w.recall(v)
 	} else {
 		w.match(v, b.all[:v.n])
@@ -40,8 +40,9 @@ func (w *Worker) recall(v *vector) {
 	b.flows.touch(v.hash[:v.n])
 	misses := b.miss[:0]
 	for i := range v.n {
-		if adj, leaf, ok := b.flows.find(&v.key[i], v.hash[i], b.generation); ok {
-			v.adj[i], v.leaf[i] = adj, leaf
+		s := b.flows.find(&v.key[i], v.hash[i], b.generation)
+		if s != nil && (uint8(s.adj) == 0 || w.renew(v, i, s)) {
+			v.adj[i], v.leaf[i] = s.adj>>flowBits, s.leaf>>flowBits
 			continue
 		}
 		misses = append(misses, uint8(i))
@@ -50,11 +51,13 @@ func (w *Worker) recall(v *vector) {
 		return
 	}
 	misses = w.checkSources(v, misses)
+	misses = w.admit(v, misses)
 	w.match(v, misses)
 	w.follow(v, misses)
+	w.release(v, misses)
 	for _, i := range misses {
 		if v.adj[i] != noAdjacency {
-			b.flows.put(&v.key[i], v.hash[i], b.generation, v.adj[i], v.leaf[i])
+			w.remember(v, int(i))
 		}
 	}
 }

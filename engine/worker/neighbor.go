@@ -304,7 +304,7 @@ func (w *Worker) ownsTarget6(ifc *Interface, addr [16]byte) bool {
 // askNow sends one request outside of any batch.
 func (w *Worker) askNow(index uint32, addr netip.Addr) {
 	b := &w.batch
-	b.ifs = *w.state.interfaces.Load()
+	b.see(w.state)
 	w.now = time.Time{}
 	if int(index) >= len(b.ifs) || b.ifs[index] == nil {
 		return

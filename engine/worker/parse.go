@@ -270,15 +270,15 @@ func (w *Worker) parse6(buf *packet.Buffer) {
 	v.add(buf, len(ip))
 }
 
-// ports are the four bytes that tell flows between two hosts apart: both ports, or the
-// identifier of an echo. p has at least four bytes.
+// ports are the four bytes that tell flows between two hosts apart: both ports, or type,
+// code and identifier of an echo. p has at least four bytes.
 func ports(proto uint8, p []byte) uint32 {
 	switch proto {
 	case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoSCTP, packet.ProtoUDPLite:
 		return binary.BigEndian.Uint32(p)
 	case packet.ProtoICMP, packet.ProtoICMPv6:
 		if len(p) >= 6 {
-			return uint32(p[0])<<16 | uint32(binary.BigEndian.Uint16(p[4:]))
+			return uint32(binary.BigEndian.Uint16(p))<<16 | uint32(binary.BigEndian.Uint16(p[4:]))
 		}
 	}
 	return 0

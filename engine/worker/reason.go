@@ -105,8 +105,48 @@ const (
 	NoBuffers
 	LearnQueueFull
 	Panic
-	numReasons
+	numPlain
 )
+
+// Counters of access lists: a node for each direction and family, each with these.
+const (
+	aclDeny Reason = iota
+	aclPermit
+	aclNew
+	aclExist
+	aclCheck
+	aclFull
+	aclReasons
+
+	numReasons = numPlain + 4*aclReasons
+)
+
+// aclReason is a counter of the lists that judge what comes in or goes out.
+func aclReason(which Reason, input, v6 bool) Reason {
+	r := numPlain + which
+	if !input {
+		r += 2 * aclReasons
+	}
+	if v6 {
+		r += aclReasons
+	}
+	return r
+}
+
+// aclNames are the names of VPP's acl plugin.
+func aclNames() []Name {
+	var all []Name
+	for _, node := range []string{"acl-plugin-in-ip4-fa", "acl-plugin-in-ip6-fa", "acl-plugin-out-ip4-fa", "acl-plugin-out-ip6-fa"} {
+		all = append(all,
+			Name{node, "ACL deny packets", Error},
+			Name{node, "ACL permit packets", Info},
+			Name{node, "new sessions added", Info},
+			Name{node, "existing session packets", Info},
+			Name{node, "checked packets", Info},
+			Name{node, "too many sessions to add new", Error})
+	}
+	return all
+}
 
 // Severity of a counter, as in VPP's .api files.
 const (
@@ -119,7 +159,7 @@ type Name struct{ Node, Text, Severity string }
 
 // Names returns the name of each Reason, in order.
 func Names() []Name {
-	return []Name{
+	return append([]Name{
 		None:                 {"null-node", "no error", Info},
 		Blackholed:           {"null-node", "blackholed packets", Error},
 		EthernetTruncated:    {"ethernet-input", "frame shorter than its header", Error},
@@ -219,5 +259,5 @@ func Names() []Name {
 		NoBuffers:            {"interface-output", "out of buffers", Error},
 		LearnQueueFull:       {"ip-neighbor", "learned neighbours lost: control thread busy", Error},
 		Panic:                {"worker", "batches dropped after an internal error", Error},
-	}
+	}, aclNames()...)
 }

@@ -78,12 +78,16 @@ func reframe(buf *packet.Buffer, to, from int) {
 
 // own reports whether buf was made by this worker in this batch: such a packet has no
 // Ethernet header, keeps its TTL and causes no ICMP error.
-func (w *Worker) isOwn(buf *packet.Buffer) bool { return buf.Meta[metaOwn] != 0 }
+func (w *Worker) isOwn(buf *packet.Buffer) bool { return buf.Meta[metaOwn]&ownBit != 0 }
 
 // Words of Buffer.Meta.
 const (
-	metaOwn      = 0 // made here
+	metaOwn      = 0 // made here, or judged
 	metaFragment = 1 // L3 MTU to cut the packet to, 0 for none
+
+	// Bits of metaOwn.
+	ownBit    = 1 // made here
+	judgedBit = 2 // may go out by the interface of its adjacency
 )
 
 // forward sends buf by a: TTL, MTU, Ethernet header.
@@ -97,7 +101,7 @@ func (w *Worker) forward(buf *packet.Buffer, a *Adjacency) {
 				return
 			}
 		}
-		if len(p) > a.MTU && !packet.Fits(buf, a.MTU) && !w.oversize4(buf, ip, a) {
+		if len(p) > a.MTU && !packet.Fits(buf, a.MTU) && !w.oversize4(buf, ip, a) || !w.mayLeave(buf, a) {
 			return
 		}
 		if !w.isOwn(buf) {
@@ -121,6 +125,9 @@ func (w *Worker) forward(buf *packet.Buffer, a *Adjacency) {
 				return
 			}
 			buf.Meta[metaFragment] = uint16(min(a.MTU, 0xffff))
+		}
+		if !w.mayLeave(buf, a) {
+			return
 		}
 		if !w.isOwn(buf) {
 			ip.DecrementHopLimit()

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +24,7 @@ const NoIndex = ^uint32(0)
 // caches stale.
 type State struct {
 	generation atomic.Uint32
-	interfaces atomic.Pointer[[]*Interface]
+	interfaces atomic.Pointer[interfaceList]
 	stateful   atomic.Pointer[Stateful]
 	clock      atomic.Uint32 // seconds since epoch
 	epoch      time.Time
@@ -36,7 +37,7 @@ type State struct {
 func NewState(maxLeaves int) *State {
 	s := &State{leaves: make([]uint32, maxLeaves), epoch: time.Now()}
 	s.generation.Store(1)
-	s.interfaces.Store(&[]*Interface{})
+	s.SetInterfaces(nil)
 	s.stateful.Store(&Stateful{})
 	s.clock.Store(1)
 	return s
@@ -47,7 +48,16 @@ func (s *State) Bump() { s.generation.Add(1) }
 
 // SetInterfaces replaces the interfaces; list is indexed by sw_if_index, nil for holes,
 // and not to be changed afterwards.
-func (s *State) SetInterfaces(list []*Interface) { s.interfaces.Store(&list) }
+func (s *State) SetInterfaces(list []*Interface) {
+	guarded := slices.ContainsFunc(list, func(i *Interface) bool { return i != nil && (i.In != nil || i.Out != nil) })
+	s.interfaces.Store(&interfaceList{list, guarded})
+}
+
+// interfaceList is all interfaces, and whether some of them have access lists.
+type interfaceList struct {
+	list    []*Interface
+	guarded bool
+}
 
 // SetLeaf says which route a leaf stands for.
 func (s *State) SetLeaf(leaf, route uint32) { atomic.StoreUint32(&s.leaves[leaf], route) }
