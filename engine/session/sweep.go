@@ -52,8 +52,10 @@ func (t *Table) over(rec *record, now uint32) bool {
 }
 
 // Sweep ends sessions that are over at the time now. It looks at no more than budget
-// places and goes on there with the next call, which must not be made meanwhile.
+// places and goes on there with the next call.
 func (t *Table) Sweep(now uint32, budget int) {
+	t.sweeping.Lock()
+	defer t.sweeping.Unlock()
 	places := uint32(len(t.records))
 	for n := 0; n < budget; {
 		shard := t.hand / t.perShard

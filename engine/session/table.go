@@ -28,7 +28,8 @@ type Table struct {
 	adds     atomic.Uint64
 	dels     atomic.Uint64
 	faces    []face
-	hand     uint32 // of Sweep
+	sweeping sync.Mutex
+	hand     uint32 // of Sweep, with sweeping held
 }
 
 // face is what the table knows of an interface. A session whose life is another belongs
