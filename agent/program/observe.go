@@ -19,10 +19,12 @@ func (p *Program) Observe(ctx context.Context) (dataplane.State, error) {
 	}{
 		{dataplane.KindInterface, p.observeInterfaces},
 		{dataplane.KindTable, p.observeTables},
+		{dataplane.KindACL, p.observeACLs},
 		{dataplane.KindUnnumbered, p.observeUnnumbered},
 		{dataplane.KindAddress, p.observeAddresses},
 		{dataplane.KindNeighbor, p.observeNeighbors},
 		{dataplane.KindRoute, p.observeRoutes},
+		{dataplane.KindACLBinding, p.observeBindings},
 	} {
 		if err := part.observe(ctx, &s); err != nil {
 			return dataplane.State{}, fmt.Errorf("observe each %s: %w", part.kind, err)

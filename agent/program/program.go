@@ -2,8 +2,8 @@
 // a machine that speaks VPP's binary API has of ours, and carries out plans on it and on
 // the kernel's end of its interfaces.
 //
-// It is the only place that knows sw_if_index, and learns it anew from tags in each life
-// of the machine. It never decides what should be, and never changes or deletes what does
+// It is the only place that knows sw_if_index and acl_index, and learns them anew from tags
+// in each life of the machine. It never decides what should be, and never changes or deletes what does
 // not carry our tag or hang on something that does.
 package program
 
@@ -19,7 +19,7 @@ import (
 	"github.com/millrace/millrace/vpp"
 )
 
-// mark begins the tag of every interface and the name of every table that is ours.
+// mark begins the tag of every interface and ACL and the name of every table that is ours.
 const mark = "millrace/"
 
 // none is VPP's ~0: no interface, any, all.
@@ -32,6 +32,10 @@ type Program struct {
 	owner  string          // marks kernel devices as this agent's
 	source uint8           // FIB source of our routes
 	ports  map[string]port // our interfaces by name; Observe fills it, Apply keeps it
+
+	acls      map[string]uint32               // acl_index of ours by name; filled and kept like ports
+	bound     map[string]dataplane.ACLBinding // what our interfaces are bound to, by name; likewise
+	unguarded error                           // why the machine has no ACLs; nil = it has
 
 	sockets       memifSockets    // everybody's; filled and kept like ports
 	unusedSockets map[uint32]bool // of sockets, at the last Observe: whether one is ours and no interface's
@@ -57,11 +61,17 @@ const (
 	driverLoopback
 )
 
-// New prepares a connection: our routes get a FIB source of their own where the machine
+// New prepares a connection: ACLs work as ours need them, and our routes get a FIB source of their own where the machine
 // has such, so that they can be told from everybody else's. owner marks kernel devices; it
 // stays the same over restarts, and another agent on the same kernel has another.
 func New(ctx context.Context, conn *vpp.Conn, owner string) (*Program, error) {
-	p := &Program{conn: conn, owner: owner, ports: map[string]port{}, sockets: memifSockets{}}
+	p := &Program{
+		conn: conn, owner: owner, ports: map[string]port{}, sockets: memifSockets{},
+		acls: map[string]uint32{}, bound: map[string]dataplane.ACLBinding{},
+	}
+	if err := p.prepareACLs(ctx); err != nil {
+		return nil, fmt.Errorf("set up ACLs: %w", err)
+	}
 	source, err := findSource(ctx, conn)
 	if err != nil {
 		return nil, fmt.Errorf("find route source: %w", err)
@@ -121,10 +131,9 @@ func (p *Program) name(index uint32) (name string, ours bool) {
 func (p *Program) Apply(ctx context.Context, plan dataplane.Plan, postponed map[dataplane.Key]error, done func(dataplane.Step, error)) {
 	f := failures{broken: map[dataplane.Key]error{}, held: map[dataplane.Key]error{}}
 	maps.Copy(f.broken, postponed)
-	for len(plan) > 0 {
-		n := stage(plan)
+	for _, stage := range stages(plan) {
 		var ready []dataplane.Step
-		for _, step := range plan[:n] {
+		for _, step := range stage {
 			if err := f.blocks(step); err != nil {
 				f.add(step, err)
 				done(step, err)
@@ -139,18 +148,7 @@ func (p *Program) Apply(ctx context.Context, plan dataplane.Plan, postponed map[
 			}
 			done(ready[i], err)
 		}
-		plan = plan[n:]
 	}
-}
-
-// stage is how many steps at the plan's front do the same to objects of one kind, and so
-// do not depend on each other.
-func stage(plan dataplane.Plan) int {
-	n := 1
-	for n < len(plan) && plan[n].Verb == plan[0].Verb && plan[n].Object.Key().Kind == plan[0].Object.Key().Kind {
-		n++
-	}
-	return n
 }
 
 // run carries out the steps of one stage and returns an error or nil for each.
@@ -158,15 +156,8 @@ func (p *Program) run(ctx context.Context, steps []dataplane.Step) []error {
 	if len(steps) == 0 {
 		return nil
 	}
-	if _, ok := steps[0].Object.(dataplane.Interface); ok {
-		switch steps[0].Verb {
-		case dataplane.Create:
-			return p.createInterfaces(ctx, steps)
-		case dataplane.Update:
-			return p.updateInterfaces(ctx, steps)
-		default:
-			return p.deleteInterfaces(ctx, steps)
-		}
+	if f := p.special(steps[0]); f != nil {
+		return f(ctx, steps)
 	}
 	b := newBatch(len(steps))
 	for i, step := range steps {
@@ -177,7 +168,26 @@ func (p *Program) run(ctx context.Context, steps []dataplane.Step) []error {
 	return b.errs
 }
 
-// exchange is the one message that carries out a step on anything but an interface.
+// special finds what carries out steps that one message each does not do.
+func (p *Program) special(step dataplane.Step) func(context.Context, []dataplane.Step) []error {
+	switch step.Object.(type) {
+	case dataplane.Interface:
+		return map[dataplane.Verb]func(context.Context, []dataplane.Step) []error{
+			dataplane.Create: p.createInterfaces, dataplane.Update: p.updateInterfaces, dataplane.Delete: p.deleteInterfaces,
+		}[step.Verb]
+	case dataplane.ACL:
+		return map[dataplane.Verb]func(context.Context, []dataplane.Step) []error{
+			dataplane.Create: p.createACLs, dataplane.Update: p.guard, dataplane.Delete: p.deleteACLs,
+		}[step.Verb]
+	case dataplane.ACLBinding:
+		return map[dataplane.Verb]func(context.Context, []dataplane.Step) []error{
+			dataplane.Create: p.guard, dataplane.Update: p.guard, dataplane.Delete: p.unbind,
+		}[step.Verb]
+	}
+	return nil
+}
+
+// exchange is the one message that carries out any other step.
 func (p *Program) exchange(step dataplane.Step) (vpp.Exchange, error) {
 	add := step.Verb != dataplane.Delete
 	switch o := step.Object.(type) {

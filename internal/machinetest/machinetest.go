@@ -136,6 +136,7 @@ plugins {
   plugin urpf_plugin.so { enable }
   plugin ping_plugin.so { enable }
   plugin memif_plugin.so { enable }
+  plugin acl_plugin.so { enable }
 }
 `, dir, os.Getpid())
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {

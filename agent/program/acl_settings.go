@@ -1,0 +1,60 @@
+package program
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"go.fd.io/govpp/binapi/acl"
+
+	"github.com/millrace/millrace/vpp"
+)
+
+// ErrUnguarded says that the machine has no ACLs. Nothing that has to be bound to some
+// goes up on it.
+var ErrUnguarded = errors.New("the dataplane has no ACLs, and without them no pod is connected: load acl_plugin.so")
+
+// settings of the acl plugin that its API does not reach.
+var aclSettings = [...]string{
+	// Live flows are judged again, each at its next packet, when the lists they passed
+	// change. Else those that an ACL forbids anew live on, and each change of a list ends
+	// all flows of its interface, also those that it permits.
+	"set acl-plugin reclassify-sessions 1",
+	// The table holds 500,000 sessions; with VPP's 600 s a few hundred DNS queries per
+	// second fill it.
+	"set acl-plugin session timeout udp idle 60",
+}
+
+// prepareACLs finds out whether the machine has ACLs, and sets them up as ours need them.
+func (p *Program) prepareACLs(ctx context.Context) error {
+	missing := p.conn.Supports(&acl.ACLAddReplace{}, &acl.ACLDel{}, &acl.ACLDump{}, &acl.ACLInterfaceSetACLList{}, &acl.ACLInterfaceListDump{})
+	if len(missing) > 0 {
+		p.unguarded = fmt.Errorf("%w (it lacks %s)", ErrUnguarded, strings.Join(missing, ", "))
+		return nil
+	}
+	for _, command := range aclSettings {
+		if text, err := p.conn.CLI(ctx, command); err != nil {
+			return fmt.Errorf("%s: %w %s", command, err, strings.TrimSpace(text))
+		}
+	}
+	return p.countMatches(ctx)
+}
+
+// countMatches has the machine count what each rule matches. VPP 25.10 answers with the
+// reply of another message, acl_del; the one that should come says as little.
+func (p *Program) countMatches(ctx context.Context) error {
+	enable := &acl.ACLStatsIntfCountersEnable{Enable: true}
+	if len(p.conn.Supports(enable)) > 0 {
+		return nil // only counters are missing
+	}
+	for reply, err := range vpp.Dump[acl.ACLDelReply](ctx, p.conn, enable) {
+		if err != nil {
+			return err
+		}
+		if reply.Retval != 0 {
+			return fmt.Errorf("acl_stats_intf_counters_enable: retval %d", reply.Retval)
+		}
+	}
+	return nil
+}
