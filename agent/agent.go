@@ -25,6 +25,8 @@ import (
 
 // Cluster is where the facts of the API's objects come from.
 type Cluster interface {
+	// WaitSynced returns nil once Snapshot has all there is; its error is the end of ctx.
+	WaitSynced(ctx context.Context) error
 	// Snapshot returns all but the attachments.
 	Snapshot() cluster.Snapshot
 	// Changed receives a value after the facts changed; several changes may be one value.
@@ -81,7 +83,7 @@ func New(c Config) (*Agent, error) {
 		c.Resync = defaultResync
 	}
 	a := &Agent{config: c, log: c.Log, next: make(chan struct{})}
-	a.last.down = ErrNotReady
+	a.last.down = fmt.Errorf("%w: the cluster's objects are not all known yet", ErrNotReady)
 	var err error
 	if a.metrics, err = newMetrics(c.Metrics); err != nil {
 		return nil, fmt.Errorf("make agent: %w", err)
@@ -89,10 +91,15 @@ func New(c Config) (*Agent, error) {
 	return a, nil
 }
 
-// Run connects to the machine and keeps it as the facts want it, over and over when the
+// Run waits until the facts are whole, connects to the machine and keeps it as they want it, over and over when the
 // machine goes away, until ctx ends. Then it returns nil and leaves the machine as it is:
 // packets go on.
 func (a *Agent) Run(ctx context.Context) error {
+	// A policy that is not known yet would leave its pods open.
+	if a.config.Cluster.WaitSynced(ctx) != nil {
+		return nil
+	}
+	a.publish(outcome{down: ErrNotReady})
 	reported := ""
 	for conn, err := range vpp.Connections(ctx, a.config.VPP) {
 		if err != nil {

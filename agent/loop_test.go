@@ -73,7 +73,8 @@ type cidrs []netip.Prefix
 func (c cidrs) Snapshot() cluster.Snapshot {
 	return cluster.Snapshot{Nodes: map[string]cluster.Node{"n": {Name: "n", PodCIDRs: c}}}
 }
-func (cidrs) Changed() <-chan struct{} { return nil }
+func (cidrs) Changed() <-chan struct{}         { return nil }
+func (cidrs) WaitSynced(context.Context) error { return nil }
 
 func ranges() cidrs {
 	return cidrs{netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("fd01::/64")}

@@ -39,7 +39,7 @@ func (s *Server) add(ctx context.Context, want cluster.Attachment) (*cnipb.AddRe
 	if err := s.settle(ctx, want.ID); err != nil {
 		return nil, err
 	}
-	if err := s.askMemifs(&want); err != nil {
+	if err := s.askMemifs(ctx, &want); err != nil {
 		return nil, err
 	}
 	stored, err := s.store(record{Attachment: want, Namespace: namespace})

@@ -41,6 +41,15 @@ type PodSide interface {
 	Listens(path, socket string) (bool, error)
 }
 
+// Objects is what Kubernetes says of pods and Secrets; each is asked on an ADD.
+type Objects interface {
+	// Pod returns the facts of a pod that its kubelet knows. It waits where they may yet
+	// come; false is a pod that may be without. uid may be empty.
+	Pod(ctx context.Context, key cluster.PodKey, uid string) (cluster.Pod, bool, error)
+	// Secret returns a Secret; false when there is none of that name.
+	Secret(ctx context.Context, key cluster.SecretKey) (cluster.Secret, bool, error)
+}
+
 // ErrNoNamespace says that a path leads to no network namespace: it is gone or never was.
 var ErrNoNamespace = errors.New("no network namespace is there")
 
@@ -50,9 +59,8 @@ type Config struct {
 	Loop    Loop
 	// Ranges returns the node's pod ranges as they are now; called on each ADD.
 	Ranges func() []netip.Prefix
-	// Cluster returns the facts of the API's objects; nil: none, so that no pod has an
-	// annotation and no Secret exists. Called on each ADD.
-	Cluster func() cluster.Snapshot
+	// Objects; nil: none, so that no pod has an annotation and no Secret exists.
+	Objects Objects
 	// MTU is that of an attachment which asks for none, in bytes at L3.
 	MTU uint32
 	// HostName names the dataplane's side of an attachment's kernel device in results; nil:
@@ -78,7 +86,7 @@ type Server struct {
 	journal   *Journal
 	loop      Loop
 	ranges    func() []netip.Prefix
-	cluster   func() cluster.Snapshot
+	objects   Objects
 	mtu       uint32
 	hostName  func(cluster.Attachment) string
 	memifHost func(cluster.Attachment, cluster.Memif) (name, mac string)
@@ -92,6 +100,17 @@ type Server struct {
 	own     NamespaceID // the agent's own network namespace; no container may have it
 }
 
+// nothing is Objects of which there are none.
+type nothing struct{}
+
+func (nothing) Pod(context.Context, cluster.PodKey, string) (cluster.Pod, bool, error) {
+	return cluster.Pod{}, false, nil
+}
+
+func (nothing) Secret(context.Context, cluster.SecretKey) (cluster.Secret, bool, error) {
+	return cluster.Secret{}, false, nil
+}
+
 // New returns a Server; Serve runs it.
 func New(c Config) (*Server, error) {
 	if c.Journal == nil || c.Loop == nil || c.Ranges == nil {
@@ -100,8 +119,8 @@ func New(c Config) (*Server, error) {
 	if c.PodSide == nil {
 		c.PodSide = Kernel{}
 	}
-	if c.Cluster == nil {
-		c.Cluster = func() cluster.Snapshot { return cluster.Snapshot{} }
+	if c.Objects == nil {
+		c.Objects = nothing{}
 	}
 	own, err := c.PodSide.Namespace("/proc/thread-self/ns/net")
 	if err != nil {
@@ -109,7 +128,7 @@ func New(c Config) (*Server, error) {
 	}
 	revision, _ := c.Journal.Facts()
 	s := &Server{
-		journal: c.Journal, loop: c.Loop, ranges: c.Ranges, cluster: c.Cluster, mtu: c.MTU,
+		journal: c.Journal, loop: c.Loop, ranges: c.Ranges, objects: c.Objects, mtu: c.MTU,
 		hostName: c.HostName, memifHost: c.MemifHost, pods: c.PodSide,
 		pool: newPool(c.Journal), loaded: revision, own: own,
 	}

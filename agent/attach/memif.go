@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"maps"
@@ -53,9 +54,11 @@ func small[T uint8 | uint16](n uint32) T {
 // askMemifs adds the memifs that the pod's annotation asks for, and fetches all secrets.
 // The first interface of a container brings them; what it got stays, whatever becomes of
 // the annotation and the Secret.
-func (s *Server) askMemifs(a *cluster.Attachment) error {
-	facts := s.cluster()
-	specs, err := s.annotated(facts, *a)
+//
+// It returns when the pod is among the facts, so that its policies are known before the
+// interface is one.
+func (s *Server) askMemifs(ctx context.Context, a *cluster.Attachment) error {
+	specs, err := s.annotated(ctx, *a)
 	if err != nil {
 		return err
 	}
@@ -64,18 +67,23 @@ func (s *Server) askMemifs(a *cluster.Attachment) error {
 	}
 	for i := range a.Memifs {
 		m := &a.Memifs[i]
-		if m.Password, err = password(facts, a.Pod, m.Secret); err != nil {
+		if m.Password, err = s.password(ctx, a.Pod, m.Secret); err != nil {
 			return cni.Errorf(cni.CodeSecret, "memif %s of %s: %v", m.Name, a.ID, err)
 		}
 	}
 	return nil
 }
 
-// annotated reads the pod's annotation. A pod that the facts do not know, or know as
-// another one of its name, has none.
-func (s *Server) annotated(facts cluster.Snapshot, a cluster.Attachment) ([]memifspec.Spec, error) {
-	pod, known := facts.Pods[a.Pod]
-	if !known || pod.UID != "" && a.PodUID != "" && pod.UID != a.PodUID {
+// annotated reads the pod's annotation. A pod that need not be known has none.
+func (s *Server) annotated(ctx context.Context, a cluster.Attachment) ([]memifspec.Spec, error) {
+	if a.Pod == (cluster.PodKey{}) {
+		return nil, nil
+	}
+	pod, known, err := s.objects.Pod(ctx, a.Pod, a.PodUID)
+	if err != nil {
+		return nil, cni.Errorf(types.ErrTryAgainLater, "%v", err)
+	}
+	if !known {
 		return nil, nil
 	}
 	text, asked := pod.Annotations[memifspec.Annotation]
@@ -98,7 +106,7 @@ func (s *Server) annotated(facts cluster.Snapshot, a cluster.Attachment) ([]memi
 }
 
 // password fetches what a memif's secret refers to. Its errors never hold any of it.
-func password(facts cluster.Snapshot, pod cluster.PodKey, ref memifspec.SecretRef) (secret.Text, error) {
+func (s *Server) password(ctx context.Context, pod cluster.PodKey, ref memifspec.SecretRef) (secret.Text, error) {
 	if ref == (memifspec.SecretRef{}) {
 		return secret.Text{}, nil
 	}
@@ -106,7 +114,10 @@ func password(facts cluster.Snapshot, pod cluster.PodKey, ref memifspec.SecretRe
 		return secret.Text{}, fmt.Errorf("secret %s: CNI_ARGS names no pod, and so no namespace to look in", ref)
 	}
 	key := cluster.SecretKey{Namespace: pod.Namespace, Name: ref.Name}
-	object, ok := facts.Secrets[key]
+	object, ok, err := s.objects.Secret(ctx, key)
+	if err != nil {
+		return secret.Text{}, err
+	}
 	if !ok {
 		return secret.Text{}, fmt.Errorf("there is no Secret %s: create it, or ask for a memif without a secret", key)
 	}

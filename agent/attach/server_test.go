@@ -76,12 +76,12 @@ func startIn(t testing.TB, dir string, loop *attachtest.Loop, pods *attachtest.P
 			return "pod-" + a.ID.ContainerID + "-" + m.Name, "02:00:00:00:00:01"
 		},
 		MTU: 1500,
-		Cluster: func() cluster.Snapshot {
+		Objects: attachtest.Objects(func() cluster.Snapshot {
 			if s := n.api.Load(); s != nil {
 				return *s
 			}
 			return cluster.Snapshot{}
-		},
+		}),
 	})
 	if err != nil {
 		t.Fatal(err)

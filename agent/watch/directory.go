@@ -66,6 +66,22 @@ func (d *Directory) Snapshot() cluster.Snapshot {
 	return d.snapshot
 }
 
+// WaitSynced returns at once: what was there when it was opened is known.
+func (d *Directory) WaitSynced(context.Context) error { return nil }
+
+// Pod returns the facts of a pod if there are any; one of the name and another uid is not
+// the one asked for. Where the directory says nothing of a pod, that is as it is.
+func (d *Directory) Pod(_ context.Context, key cluster.PodKey, uid string) (cluster.Pod, bool, error) {
+	p, ok := d.Snapshot().Pods[key]
+	return p, ok && (p.UID == "" || uid == "" || p.UID == uid), nil
+}
+
+// Secret returns a Secret of the directory.
+func (d *Directory) Secret(_ context.Context, key cluster.SecretKey) (cluster.Secret, bool, error) {
+	s, ok := d.Snapshot().Secrets[key]
+	return s, ok, nil
+}
+
 // Changed receives a value after the facts changed; several changes may be one value.
 func (d *Directory) Changed() <-chan struct{} { return d.changed }
 

@@ -81,7 +81,7 @@ func (n *node) serve(t *testing.T, ranges []string) {
 	}
 	server, err := attach.New(attach.Config{
 		Journal: n.journal, Loop: n.loop, PodSide: n.pods, Ranges: func() []netip.Prefix { return prefixes },
-		MTU: 1500, Cluster: func() cluster.Snapshot { return cluster.Snapshot{Pods: n.known} },
+		MTU: 1500, Objects: attachtest.Objects(func() cluster.Snapshot { return cluster.Snapshot{Pods: n.known} }),
 	})
 	if err != nil {
 		t.Fatal(err)

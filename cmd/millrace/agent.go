@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -16,7 +15,6 @@ import (
 	"github.com/millrace/millrace/agent"
 	"github.com/millrace/millrace/agent/attach"
 	"github.com/millrace/millrace/agent/compile"
-	"github.com/millrace/millrace/agent/watch"
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/internal/memifspec"
 	"github.com/millrace/millrace/internal/nodeconfig"
@@ -32,7 +30,8 @@ func runAgent(ctx context.Context, args []string) error {
 	set.String("node-name", "", "this node's `name` in Kubernetes")
 	set.String("log-level", "", "debug, info, warn or error")
 	mtu := set.Int("mtu", 0, "of pod interfaces, in `bytes`")
-	facts := set.String("facts", "", "`directory` of YAML files with Kubernetes objects")
+	facts := set.String("facts", "", "`directory` of YAML files with Kubernetes objects, instead of an API server")
+	kubeconfig := set.String("kubeconfig", "", "`file` that says how to reach the API server; in a pod, its service account does")
 	address := set.String("metrics", "", "serve GET /metrics and /readyz on this `address`, for example 127.0.0.1:9090")
 	if err := parse(set, args); err != nil {
 		return err
@@ -59,15 +58,18 @@ func runAgent(ctx context.Context, args []string) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50) // the agent is idle most of the time; its memory is the pods'
 	}
-	return serveAgent(ctx, cfg, *facts, *address, log)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	from, err := openFacts(*facts, *kubeconfig, log, registry)
+	if err != nil {
+		return err
+	}
+	return serveAgent(ctx, cfg, from, *address, log, registry)
 }
 
 // serveAgent wires the agent's rooms and runs them until one fails or ctx ends.
-func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts, address string, log *slog.Logger) error {
-	objects, err := watch.Open(facts)
-	if err != nil {
-		return fmt.Errorf("flag --facts: %w", err)
-	}
+func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts factsDoor, address string, log *slog.Logger, registry *prometheus.Registry) error {
+	objects := facts.objects
 	journal, err := attach.Open(cfg.StateDir)
 	if err != nil {
 		return err
@@ -76,8 +78,6 @@ func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts, address strin
 	for _, damage := range journal.Damaged() {
 		log.Warn("an attachment's record is damaged", "err", damage)
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	options := compile.Defaults()
 	options.MTU, options.PodCIDRs, options.MemifDMA = uint32(cfg.MTU), cfg.PodCIDRs, cfg.Memif.UseDMA
 	loop, err := agent.New(agent.Config{
@@ -90,7 +90,7 @@ func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts, address strin
 	server, err := attach.New(attach.Config{
 		Journal: journal, Loop: loop, Metrics: registry, HostName: compile.PodInterface, MemifHost: memifHost,
 		Ranges:  func() []netip.Prefix { return compile.PodCIDRs(objects.Snapshot(), cfg.NodeName, options) },
-		Cluster: objects.Snapshot, MTU: options.MTU,
+		Objects: objects, MTU: options.MTU,
 	})
 	if err != nil {
 		return err
@@ -99,11 +99,11 @@ func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts, address strin
 	if err != nil {
 		return err
 	}
-	log.Info("starting the agent", "node", cfg.NodeName, "apiSocket", cfg.Sockets.API, "cniSocket", cfg.Sockets.CNI, "facts", facts)
+	log.Info("starting the agent", "node", cfg.NodeName, "apiSocket", cfg.Sockets.API, "cniSocket", cfg.Sockets.CNI, "facts", facts.name)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return loop.Run(ctx) })
 	group.Go(func() error { return server.Serve(ctx, listener) })
-	group.Go(func() error { return objects.Run(ctx, log) })
+	group.Go(func() error { return facts.run(ctx) })
 	group.Go(func() error { return loop.ServeHTTP(ctx, address, registry) })
 	return group.Wait()
 }

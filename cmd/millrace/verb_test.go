@@ -30,6 +30,8 @@ func TestBadFlags(t *testing.T) {
 		{"agent", []string{"--config", config, "--mtu", "3"}, "mtu: 3 is not between"},
 		{"agent", []string{"--config", config, "--state-dir", ""}, "flag --state-dir: is empty"},
 		{"agent", []string{"--config", config, "--facts", missing}, "flag --facts: list facts: open " + missing},
+		{"agent", []string{"--config", config, "--kubeconfig", missing}, "flag --kubeconfig: reach the API server: stat " + missing},
+		{"agent", []string{"--config", config, "--kubeconfig", missing, "--facts", dir}, "flags --facts and --kubeconfig: want one of them"},
 		{"engine", []string{"x"}, `argument "x": want flags only`},
 		{"engine", []string{"--log-level", "loud"}, `flag --log-level: "loud" is not one of`},
 		{"ctl", nil, "want a command of the dataplane"},
