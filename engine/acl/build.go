@@ -23,15 +23,22 @@ type builder struct {
 	free   []fields // by rule: where it holds each value
 	ids    []uint32 // the row of the shape that is being built, or nil
 	shapes map[string]ref
+
+	looks *looks
+	nums  []uint8           // by rule: its look, where there are few
+	sets  map[uint64]uint32 // where in looks.bits a row's set is
 }
 
 // maxRow is how many rules are looked at one by one where that is faster than a node.
 const maxRow = 6
 
 // grow builds the trees of both families.
-func (l *List) grow(rules []Rule) {
+func (l *List) grow(rules []Rule, nums []uint8) {
 	l.nodes = make([]node, 1)
-	b := builder{tree: &l.tree, rules: l.rules, free: make([]fields, len(rules)), shapes: map[string]ref{}}
+	b := builder{
+		tree: &l.tree, rules: l.rules, free: make([]fields, len(rules)), shapes: map[string]ref{},
+		looks: &l.looks, nums: nums, sets: map[uint64]uint32{},
+	}
 	four, six := make([]uint32, 0, len(rules)), []uint32{}
 	for i := range rules {
 		b.free[i] = freeIn(&rules[i])
@@ -43,6 +50,7 @@ func (l *List) grow(rules []Rule) {
 	}
 	l.root4 = b.build(four, allFields)
 	l.root6 = b.build(six, allFields)
+	l.looks.bits = slices.Clip(slices.Clone(l.looks.bits))
 	l.nodes, l.words = slices.Clip(slices.Clone(l.nodes)), slices.Clip(slices.Clone(l.words))
 }
 
@@ -73,20 +81,24 @@ func (b *builder) id(item uint32) uint32 {
 // not open.
 func (b *builder) build(items []uint32, open fields) ref {
 	items = b.untilAny(items, open)
-	switch n := len(items); {
-	case n == 0:
+	n := len(items)
+	switch n {
+	case 0:
 		return 0
-	case n == 1:
+	case 1:
 		return isRule | ref(items[0])
-	case n <= maxRow:
-		return b.addRow(kindRow, items)
 	}
 	closed := allFields // in which all items are free
 	for _, i := range items {
 		closed &= b.free[b.id(i)]
 	}
 	wanted := open &^ closed
+	if b.looks.few && b.ids == nil && wanted&addressParts == 0 {
+		return b.byLooks(items)
+	}
 	switch {
+	case n <= maxRow:
+		return b.addRow(kindRow, items)
 	case b.ids != nil && wanted&(1<<fieldProto) != 0:
 		return b.split(items, fieldProto, open, b.axisOf(items, fieldProto))
 	case b.ids != nil && wanted&(1<<fieldSport|1<<fieldDport) == 0:
@@ -131,6 +143,36 @@ func (b *builder) split(items []uint32, f field, open fields, x axis) ref {
 		cuts = b.layers(items, f, open.without(f), &x)
 	}
 	return b.addCuts(f, cuts, items[0])
+}
+
+// byLooks makes a node for items that differ in their looks only. It leaves out those that
+// look like an earlier one.
+func (b *builder) byLooks(items []uint32) ref {
+	var set uint64
+	inOrder, some := true, items[:0:0]
+	for _, i := range items {
+		bit := uint64(1) << b.nums[i]
+		if set&bit == 0 {
+			inOrder = inOrder && set < bit
+			set, some = set|bit, append(some, i)
+		}
+	}
+	switch {
+	case len(some) == 1:
+		return isRule | ref(some[0])
+	case !inOrder && len(some) <= maxRow:
+		return b.addRow(kindRow, some)
+	case !inOrder:
+		return b.shape(some)
+	}
+	k, ok := b.sets[set]
+	if !ok {
+		k = uint32(len(b.looks.bits))
+		b.sets[set], b.looks.bits = k, append(b.looks.bits, set)
+	}
+	at := b.addRow(kindLooks, some)
+	b.nodes[at].sub = ref(k)
+	return at
 }
 
 // byFlags makes a node for items that differ in nothing but TCP flags.
@@ -191,7 +233,7 @@ func (b *builder) addNode(n node) ref {
 }
 
 func (b *builder) addRow(k kind, items []uint32) ref {
-	n := node{kind: k, size: uint32(len(items)), at: plain, base: items[0], first: items[0]}
+	n := node{kind: k, size: uint32(len(items)), at: inARow, base: items[0], first: items[0]}
 	if items[len(items)-1]-items[0] != n.size-1 {
 		n.at = uint32(len(b.words))
 		b.words = append(b.words, items...)

@@ -28,18 +28,69 @@ func (c *Chain) Lists() []*List { return c.lists }
 
 // Match returns the verdict of the first rule that matches k.
 func (c *Chain) Match(k *Key) Verdict {
+	var p point
+	p.set(k)
 	for i, l := range c.lists {
-		if r := l.match(k); r != none {
-			return Verdict{List: int32(i), Rule: int32(r), Action: l.rules[r].action}
+		if r := l.match(k, &p); r != none {
+			return l.verdict(i, r)
 		}
 	}
 	return NoMatch()
 }
 
+// verdict is that of rule r, in list place of a chain.
+func (l *List) verdict(place int, r uint32) Verdict {
+	action := l.action
+	if l.mixed {
+		action = l.rules[r].action
+	}
+	return Verdict{List: int32(place), Rule: int32(r), Action: action}
+}
+
+// batch is how many keys go through a list together.
+const batch = 64
+
 // MatchBatch sets out[i] to the verdict on keys[i]. out is as long as keys.
 func (c *Chain) MatchBatch(keys []Key, out []Verdict) {
 	out = out[:len(keys)]
+	for len(keys) > 0 {
+		n := min(len(keys), batch)
+		c.matchSome(keys[:n], out[:n])
+		keys, out = keys[n:], out[n:]
+	}
+}
+
+// matchSome does each step for all keys before the next: the steps of one key wait for
+// each other's memory, those of different keys do not.
+func (c *Chain) matchSome(keys []Key, out []Verdict) {
+	var points [batch]point
+	var open [batch]uint8 // keys without a verdict, by number
 	for i := range keys {
-		out[i] = c.Match(&keys[i])
+		points[i&(batch-1)].set(&keys[i])
+		open[i&(batch-1)] = uint8(i)
+	}
+	n := len(keys)
+	for place, l := range c.lists {
+		for _, i := range open[:n] {
+			p := &points[i&(batch-1)]
+			p.v[fieldSrc] = l.src.of(&keys[i].Src, p.six)
+		}
+		for _, i := range open[:n] {
+			p := &points[i&(batch-1)]
+			p.v[fieldDst] = l.dst.of(&keys[i].Dst, p.six)
+		}
+		left := 0
+		for _, i := range open[:n] {
+			if r := l.find(&points[i&(batch-1)]); r != none {
+				out[i] = l.verdict(place, r)
+				continue
+			}
+			open[left&(batch-1)] = i
+			left++
+		}
+		n = left
+	}
+	for _, i := range open[:n] {
+		out[i] = NoMatch()
 	}
 }

@@ -18,8 +18,12 @@ const none = uint32(math.MaxUint32)
 type List struct {
 	rules    []rule
 	src, dst classes
+	looks    looks
 	tree
 	root4, root6 ref // where the rules of each family begin
+
+	action Action // of all rules, unless they are mixed
+	mixed  bool
 }
 
 // rule is a Rule with its prefixes as classes: a box in a space of small numbers.
@@ -51,13 +55,16 @@ func New(rules []Rule) (*List, error) {
 	l.dst, dstLast = classify(len(rules), func(i int) netip.Prefix { return rules[i].Dst }, dsts)
 	for i := range rules {
 		r := &rules[i]
+		l.action, l.mixed = r.Action, l.mixed || r.Action != rules[0].Action
 		l.rules[i] = rule{
 			src: srcs[i], srcLast: srcLast[srcs[i]], dst: dsts[i], dstLast: dstLast[dsts[i]],
 			sport: r.SrcPorts, dport: r.DstPorts,
 			protocol: r.Protocol, action: r.Action, mask: r.TCPMask, value: r.TCPValue,
 		}
 	}
-	l.grow(rules)
+	var lookOf []uint8
+	l.looks, lookOf = newLooks(l.rules)
+	l.grow(rules, lookOf)
 	return l, nil
 }
 
@@ -84,7 +91,8 @@ func (l *List) Rule(i int) Rule {
 
 // Bytes is the memory that l takes.
 func (l *List) Bytes() int {
-	return size(l.rules) + l.src.bytes() + l.dst.bytes() + size(l.nodes) + size(l.words)
+	return size(l.rules) + l.src.bytes() + l.dst.bytes() + size(l.nodes) + size(l.words) +
+		size(l.looks.starts) + size(l.looks.bits) + size(l.looks.flagged)
 }
 
 func (s *classes) bytes() int {

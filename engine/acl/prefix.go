@@ -95,8 +95,8 @@ func (s *classes) prefix(c uint32) netip.Prefix {
 }
 
 // of returns the class of an address.
-func (s *classes) of(a *Addr, flags KeyFlags) uint32 {
-	if flags&KeyIPv6 != 0 {
+func (s *classes) of(a *Addr, six bool) uint32 {
+	if six {
 		return s.lpm6.lookup(a.Hi, a.Lo)
 	}
 	return s.lpm4.lookup(uint32(a.Lo))

@@ -45,6 +45,7 @@ type kind uint8
 
 const (
 	kindRow    kind = iota // rules in order, to be looked at one by one
+	kindLooks              // a row whose looks, in its order, are set sub
 	kindShape              // sub, with the row as its rules
 	kindSearch             // by binary search over the beginnings of intervals
 	kindDirect             // by an array of values
@@ -57,50 +58,48 @@ type node struct {
 	// at is where in words the row begins, or the beginnings of the intervals and then the
 	// ref for each, or the ref for each value from base on.
 	at   uint32
-	base uint32 // first value of kindDirect; of a row without words, its first rule
-	sub  ref    // of kindShape; of kindDirect, for all other values
+	base uint32 // first value of kindDirect; of a row with at inARow, its first rule
+	sub  ref    // of kindShape; of kindDirect, for all other values; of kindLooks, the set
 	// first is the first rule below, next left aside. In a shape, below its node of protocol, it is
 	// also the answer for fragments.
 	first uint32
 	next  ref // rules that hold the same points
 }
 
-// plain is the at of a row of rules that follow each other.
-const plain = ^uint32(0)
+// row is an order of rules: rule i of it is words[at+i], or where at is inARow, base+i.
+type row struct{ at, base uint32 }
 
-// row is an order of rules: rule i of it is rule at(i) of the list.
-type row struct {
-	words []uint32 // nil: base, base+1, ...
-	base  uint32
-}
+const inARow = ^uint32(0)
 
-func (r *row) at(i uint32) uint32 {
-	if r.words == nil {
+// identity is the row of all rules of a list.
+var identity = row{at: inARow}
+
+func (t *tree) pick(r row, i uint32) uint32 {
+	if r.at == inARow {
 		return r.base + i
 	}
-	return r.words[i]
-}
-
-func (t *tree) row(n *node) row {
-	if n.at == plain {
-		return row{base: n.base}
-	}
-	return row{words: t.words[n.at : n.at+n.size]}
+	return t.words[r.at+i]
 }
 
 // point is a key as the tree sees it.
 type point struct {
 	v        [fieldCount]uint32
+	row      row    // of the shape that is looked at
+	looks    uint64 // of the list that is looked at, if looked
+	looked   bool
+	six      bool
 	fragment bool
 }
 
-func newPoint(k *Key, src, dst uint32) point {
-	p := point{fragment: k.Flags&KeyFragment != 0}
-	p.v = [fieldCount]uint32{src, dst, uint32(k.Protocol), uint32(k.SrcPort), uint32(k.DstPort), uint32(k.TCPFlags)}
+// set makes p the point of k, which still lacks its classes.
+func (p *point) set(k *Key) {
+	p.v[fieldProto] = uint32(k.Protocol)
 	if k.Flags&(KeyFragment|KeyNoL4) == KeyNoL4 {
 		p.v[fieldProto] = noProto
 	}
-	return p
+	p.v[fieldSport], p.v[fieldDport], p.v[fieldFlags] = uint32(k.SrcPort), uint32(k.DstPort), uint32(k.TCPFlags)
+	p.row = identity
+	p.six, p.fragment = k.Flags&KeyIPv6 != 0, k.Flags&KeyFragment != 0
 }
 
 // holds reports whether p is in the box of r.
@@ -122,27 +121,33 @@ func (r *rule) holds(p *point) bool {
 		(r.protocol != protoTCP || uint8(p.v[fieldFlags])&r.mask == r.value)
 }
 
-// match returns the number of the first rule that matches k, or none.
-func (l *List) match(k *Key) uint32 {
-	p := newPoint(k, l.src.of(&k.Src, k.Flags), l.dst.of(&k.Dst, k.Flags))
-	return l.find(&p, k.Flags)
+// match returns the number of the first rule that matches k, whose point is p, or none.
+func (l *List) match(k *Key, p *point) uint32 {
+	p.v[fieldSrc] = l.src.of(&k.Src, p.six)
+	p.v[fieldDst] = l.dst.of(&k.Dst, p.six)
+	return l.find(p)
 }
 
-func (l *List) find(p *point, flags KeyFlags) uint32 {
-	root := l.root4
-	if flags&KeyIPv6 != 0 {
-		root = l.root6
+// find is match for a point with its classes.
+func (l *List) find(p *point) uint32 {
+	p.looked = false
+	return l.walk(l.root(p.six), none, p)
+}
+
+func (l *List) root(six bool) ref {
+	if six {
+		return l.root6
 	}
-	return l.walk(root, none, row{}, p)
+	return l.root4
 }
 
-// walk returns the place in r of the first rule at or below at that holds p, or best, if
-// none comes before it.
-func (l *List) walk(at ref, best uint32, r row, p *point) uint32 {
+// walk returns the place in p's row of the first rule at or below at that holds p, or best,
+// if none comes before it.
+func (l *List) walk(at ref, best uint32, p *point) uint32 {
 	for at != 0 {
 		if at&isRule != 0 {
 			i := uint32(at &^ isRule)
-			if i < best && l.rules[r.at(i)].holds(p) {
+			if i < best && l.rules[l.pick(p.row, i)].holds(p) {
 				return i
 			}
 			return best
@@ -154,12 +159,13 @@ func (l *List) walk(at ref, best uint32, r row, p *point) uint32 {
 		}
 		switch n.kind {
 		case kindRow:
-			best = l.scan(n, best, r, p)
-			at = n.next
+			best, at = l.scan(n, best, p), n.next
+			continue
+		case kindLooks:
+			best, at = l.looked(n, best, p), n.next
 			continue
 		case kindShape:
-			best = l.shaped(n, best, p)
-			at = n.next
+			best, at = l.shaped(n, best, p), n.next
 			continue
 		}
 		if n.field > fieldProto && p.fragment {
@@ -171,20 +177,33 @@ func (l *List) walk(at ref, best uint32, r row, p *point) uint32 {
 			at = sub
 			continue
 		}
-		best, at = l.walk(sub, best, r, p), n.next
+		best, at = l.walk(sub, best, p), n.next
 	}
 	return best
 }
 
+// looked is walk for a node of kindLooks.
+func (l *List) looked(n *node, best uint32, p *point) uint32 {
+	if !p.looked {
+		p.looks, p.looked = l.looks.of(p), true
+	}
+	set := l.looks.bits[n.sub]
+	found := set & p.looks
+	if found == 0 {
+		return best
+	}
+	return min(best, l.pick(row{n.at, n.base}, place(set, found)))
+}
+
 // scan looks at the rules of a row before best.
-func (l *List) scan(n *node, best uint32, r row, p *point) uint32 {
-	own := l.row(n)
+func (l *List) scan(n *node, best uint32, p *point) uint32 {
+	own := row{n.at, n.base}
 	for j := range n.size {
-		i := own.at(j)
+		i := l.pick(own, j)
 		if i >= best {
 			break
 		}
-		if l.rules[r.at(i)].holds(p) {
+		if l.rules[l.pick(p.row, i)].holds(p) {
 			return i
 		}
 	}
@@ -193,10 +212,11 @@ func (l *List) scan(n *node, best uint32, r row, p *point) uint32 {
 
 // shaped is walk for a node of kindShape.
 func (l *List) shaped(n *node, best uint32, p *point) uint32 {
-	r := l.row(n)
-	if i := l.walk(n.sub, none, r, p); i != none {
-		return min(best, r.at(i))
+	p.row = row{n.at, n.base}
+	if i := l.walk(n.sub, none, p); i != none {
+		best = min(best, l.pick(p.row, i))
 	}
+	p.row = identity
 	return best
 }
 
@@ -209,12 +229,11 @@ func (t *tree) child(n *node, v uint32) ref {
 		return n.sub
 	}
 	w := t.words[n.at : n.at+2*n.size]
-	low, size := uint32(0), n.size
-	for size > 1 {
+	low := uint32(0)
+	for size := n.size; size > 1; {
 		half := size / 2
-		if w[low+half] <= v {
-			low += half
-		}
+		// Without a branch, as in looks.at. Beginnings and values are below 1<<31.
+		low += half & uint32(int32(w[low+half]-v-1)>>31)
 		size -= half
 	}
 	return ref(w[n.size+low])
