@@ -30,7 +30,7 @@ type builder struct {
 }
 
 // maxRow is how many rules are looked at one by one where that is faster than a node.
-const maxRow = 6
+const maxRow = 8
 
 // grow builds the trees of both families.
 func (l *List) grow(rules []Rule, nums []uint8) {

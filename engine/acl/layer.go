@@ -21,7 +21,7 @@ type layer struct {
 
 // maxInherit is how many items a layer takes over from around it before it names the layer
 // around it as next.
-const maxInherit = 4
+const maxInherit = 8
 
 // layers puts each item into one layer, so that nothing stands twice; a lookup goes
 // through those around its value from the inside out. Ports, whose ranges overlap, are cut
