@@ -242,6 +242,7 @@ func judge(t *testing.T, lists [][]acl.Rule, keys []acl.Key) {
 var styles = map[string]style{
 	"few":         {rules: 12, lists: 3, six: 0.3, any: 0.3, spread: 4, protocols: []uint8{0, tcp, udp, icmp}, wide: 0.4, anyPorts: 0.3, ports: 5, flags: 0.2, hosts: 0.3},
 	"peers":       {rules: 400, lists: 2, six: 0.5, any: 0.05, spread: 8, protocols: []uint8{tcp, udp}, wide: 0.2, anyPorts: 0.6, ports: 10, hosts: 0.9, duplicates: 0.1},
+	"products":    {rules: 400, lists: 4, six: 0.3, any: 0.3, spread: 6, protocols: []uint8{tcp, udp}, anyPorts: 0.6, ports: 4, hosts: 0.8, duplicates: 0.1, flags: 0.01},
 	"one side":    {rules: 400, lists: 2, six: 0.2, any: 0.6, spread: 8, protocols: []uint8{0, tcp, udp, icmp}, wide: 0.3, anyPorts: 0.5, ports: 20, hosts: 0.5},
 	"nested":      {rules: 300, lists: 1, six: 0.5, any: 0.1, spread: 20, protocols: []uint8{0, tcp}, wide: 0.3, anyPorts: 0.3, ports: 8, flags: 0.1, hosts: 0.1},
 	"ranges":      {rules: 300, lists: 1, any: 0.95, spread: 2, protocols: []uint8{tcp, udp, icmpv6}, wide: 0.95, anyPorts: 0.3, ports: 67},

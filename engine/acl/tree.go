@@ -169,8 +169,7 @@ func (l *List) walk(at ref, best uint32, p *point) uint32 {
 			continue
 		}
 		if n.field > fieldProto && p.fragment {
-			best, at = n.first, n.next
-			continue
+			return n.first
 		}
 		sub := l.child(n, p.v[n.field])
 		if n.next == 0 {
