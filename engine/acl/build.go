@@ -48,8 +48,8 @@ func (l *List) grow(rules []Rule, nums []uint8) {
 			six = append(six, uint32(i))
 		}
 	}
-	l.root4 = b.build(four, allFields)
-	l.root6 = b.build(six, allFields)
+	l.gate4 = l.gateOf(b.build(four, allFields))
+	l.gate6 = l.gateOf(b.build(six, allFields))
 	l.looks.bits = slices.Clip(slices.Clone(l.looks.bits))
 	l.nodes, l.words = slices.Clip(slices.Clone(l.nodes)), slices.Clip(slices.Clone(l.words))
 }

@@ -65,6 +65,7 @@ func (c *Chain) MatchBatch(keys []Key, out []Verdict) {
 func (c *Chain) matchSome(keys []Key, out []Verdict) {
 	var points [batch]point
 	var open [batch]uint8 // keys without a verdict, by number
+	var inside [batch]ref // what List.enter returned
 	for i := range keys {
 		points[i&(batch-1)].set(&keys[i])
 		open[i&(batch-1)] = uint8(i)
@@ -72,18 +73,15 @@ func (c *Chain) matchSome(keys []Key, out []Verdict) {
 	n := len(keys)
 	for place, l := range c.lists {
 		for _, i := range open[:n] {
-			p := &points[i&(batch-1)]
-			p.v[fieldSrc] = l.src.of(&keys[i].Src, p.six)
-		}
-		for _, i := range open[:n] {
-			p := &points[i&(batch-1)]
-			p.v[fieldDst] = l.dst.of(&keys[i].Dst, p.six)
+			inside[i&(batch-1)] = l.enter(&keys[i], &points[i&(batch-1)])
 		}
 		left := 0
 		for _, i := range open[:n] {
-			if r := l.find(&points[i&(batch-1)]); r != none {
-				out[i] = l.verdict(place, r)
-				continue
+			if at := inside[i&(batch-1)]; at != 0 {
+				if r := l.find(at, &keys[i], &points[i&(batch-1)]); r != none {
+					out[i] = l.verdict(place, r)
+					continue
+				}
 			}
 			open[left&(batch-1)] = i
 			left++

@@ -20,7 +20,7 @@ type List struct {
 	src, dst classes
 	looks    looks
 	tree
-	root4, root6 ref // where the rules of each family begin
+	gate4, gate6 gate
 
 	action Action // of all rules, unless they are mixed
 	mixed  bool

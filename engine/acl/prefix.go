@@ -97,7 +97,13 @@ func (s *classes) prefix(c uint32) netip.Prefix {
 // of returns the class of an address.
 func (s *classes) of(a *Addr, six bool) uint32 {
 	if six {
+		if len(s.lpm6.levels) == 0 {
+			return s.lpm6.def
+		}
 		return s.lpm6.lookup(a.Hi, a.Lo)
+	}
+	if len(s.lpm4.levels) == 0 {
+		return s.lpm4.def
 	}
 	return s.lpm4.lookup(uint32(a.Lo))
 }

@@ -121,24 +121,63 @@ func (r *rule) holds(p *point) bool {
 		(r.protocol != protoTCP || uint8(p.v[fieldFlags])&r.mask == r.value)
 }
 
+// gate is where the rules of a family begin: at a node that looks at the class of one
+// side, which most keys do not come past, or somewhere that may look at both.
+type gate struct {
+	root ref
+	by   field // fieldSrc, fieldDst, or another for both
+}
+
+func (l *List) gate(six bool) *gate {
+	if six {
+		return &l.gate6
+	}
+	return &l.gate4
+}
+
+func (t *tree) gateOf(root ref) gate {
+	g := gate{root: root, by: fieldCount}
+	if root&isRule != 0 {
+		return g
+	}
+	if n := &t.nodes[root]; n.kind == kindSearch || n.kind == kindDirect {
+		g.by = n.field
+	}
+	return g
+}
+
 // match returns the number of the first rule that matches k, whose point is p, or none.
 func (l *List) match(k *Key, p *point) uint32 {
-	p.v[fieldSrc] = l.src.of(&k.Src, p.six)
-	p.v[fieldDst] = l.dst.of(&k.Dst, p.six)
-	return l.find(p)
-}
-
-// find is match for a point with its classes.
-func (l *List) find(p *point) uint32 {
-	p.looked = false
-	return l.walk(l.root(p.six), none, p)
-}
-
-func (l *List) root(six bool) ref {
-	if six {
-		return l.root6
+	if at := l.enter(k, p); at != 0 {
+		return l.find(at, k, p)
 	}
-	return l.root4
+	return none
+}
+
+// enter returns what is behind the gate for k, mostly nothing.
+func (l *List) enter(k *Key, p *point) ref {
+	g := l.gate(p.six)
+	switch g.by {
+	case fieldSrc:
+		p.v[fieldSrc] = l.src.of(&k.Src, p.six)
+	case fieldDst:
+		p.v[fieldDst] = l.dst.of(&k.Dst, p.six)
+	default:
+		return g.root
+	}
+	return l.child(&l.nodes[g.root], p.v[g.by])
+}
+
+// find is match from what enter returned.
+func (l *List) find(at ref, k *Key, p *point) uint32 {
+	if by := l.gate(p.six).by; by != fieldDst {
+		p.v[fieldDst] = l.dst.of(&k.Dst, p.six)
+	}
+	if by := l.gate(p.six).by; by != fieldSrc {
+		p.v[fieldSrc] = l.src.of(&k.Src, p.six)
+	}
+	p.looked = false
+	return l.walk(at, none, p)
 }
 
 // walk returns the place in p's row of the first rule at or below at that holds p, or best,
