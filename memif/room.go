@@ -3,11 +3,12 @@ package memif
 import "runtime/debug"
 
 // Reserve lends empty buffers of the ring, to be filled and sent by Commit, and returns how
-// many there are. Only the last Reserve counts: what was not committed before is forgotten.
-// A frame may take several views, all but the last with More set.
+// many there are. Only the last Reserve counts: what was not committed before is forgotten,
+// as it is by Send. The views are valid until the next Reserve, Commit or Send. A frame may
+// take several views, all but the last with More set.
 func (q *TxQueue) Reserve(views []View) (int, error) {
 	l, err := q.link()
-	q.lent, q.copies = q.lent[:0], q.copies[:0]
+	q.forget()
 	if l == nil || len(views) == 0 || len(l.tx) == 0 {
 		return 0, err
 	}

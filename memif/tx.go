@@ -17,13 +17,15 @@ type TxQueue struct {
 
 // Send copies frames, in order, into the peer's ring and returns how many it took; the rest
 // found no room. It never blocks. A frame that can never be sent (empty, longer than
-// MaxFrame or than the whole ring) is taken, dropped and counted. Without a link it returns
-// 0; the only error is ErrClosed, or one of the operating system.
+// MaxFrame or than the whole ring) is taken, dropped and counted. What is reserved and not
+// committed is forgotten. Without a link it returns 0; the only error is ErrClosed, or one of
+// the operating system.
 func (q *TxQueue) Send(frames [][]byte) (int, error) {
 	l, err := q.link()
 	if l == nil || len(frames) == 0 || len(l.tx) == 0 {
 		return 0, err
 	}
+	q.forget()
 	if l.guarded {
 		return q.sendGuarded(l, frames), nil
 	}
@@ -33,9 +35,15 @@ func (q *TxQueue) Send(frames [][]byte) (int, error) {
 func (q *TxQueue) link() (*link, error) {
 	l, fresh, err := q.current()
 	if fresh {
-		q.lent, q.copies = q.lent[:0], q.copies[:0]
+		q.forget()
 	}
 	return l, err
+}
+
+// forget takes back what is reserved: its slots are free for other frames.
+func (q *TxQueue) forget() {
+	q.lent = q.lent[:0]
+	q.copies = q.copies[:0]
 }
 
 func (q *TxQueue) sendGuarded(l *link, frames [][]byte) (n int) {
