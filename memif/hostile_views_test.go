@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -152,4 +153,29 @@ func TestHostileViewsOfOld(t *testing.T) {
 func receiveError(q *memif.RxQueue) error {
 	_, err := q.Receive(buffers(1, 100))
 	return err
+}
+
+// TestHostileViewsBeside: when one ring of a queue ends the link, the others lend nothing.
+func TestHostileViewsBeside(t *testing.T) {
+	leaksNothing(t)
+	h := newHost(t, memif.Server, 0, memif.Config{})
+	g := newGuest(t, seals)
+	beside := rawRing{g.mem[2*guestDownAt:], guestRing}
+	beside.setCookie(rawCookie)
+	g.steps = slices.Insert(g.steps, stepDown, step{rawAddRing(true, 1, 0, 2*guestDownAt, guestLog2), []int{g.upEvent}})
+	if a := g.enter(t, h.path); a.kind != rawTypeConnected {
+		t.Fatalf("a client with two rings was answered %+v", a)
+	}
+	until(t, "link up", func() bool { return h.Status().Up })
+	g.up.setHead(guestRing + 1)
+	for i := range guestRing {
+		beside.setDesc(i, rawDesc{offset: first, length: 10})
+	}
+	beside.setHead(guestRing)
+	borrow(t, h.RxQueue(0), 4, 0)
+	h.endedBy(t, memif.Corrupt)
+	if s := h.RxQueue(0).Stats(); s.Frames != 0 {
+		t.Errorf("%d frames are counted; want 0", s.Frames)
+	}
+	h.welcomes(t)
 }

@@ -71,6 +71,9 @@ func (q *RxQueue) borrow(l *link, views []View, budget uint64) int {
 			}
 			return n
 		}
+		if q.broken {
+			return 0
+		}
 	}
 	return 0
 }
