@@ -179,3 +179,27 @@ func TestHostileViewsBeside(t *testing.T) {
 	}
 	h.welcomes(t)
 }
+
+// TestHostileViewsOfMany: frames that found no room among the copies of others are waited
+// for no longer than until those are released.
+func TestHostileViewsOfMany(t *testing.T) {
+	leaksNothing(t)
+	h := newHost(t, memif.Server, 0, memif.Config{MaxFrame: end})
+	q := h.RxQueue(0)
+	g := h.admitted(t, 0)
+	for i := range guestRing {
+		g.up.setDesc(i, rawDesc{length: end})
+	}
+	g.up.setHead(guestRing)
+	const fit = 256 << 10 / end
+	borrow(t, q, guestRing, fit)
+	borrow(t, q, guestRing, 0)
+	q.Release(fit)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := q.Wait(ended); err != nil {
+		t.Errorf("wait with a frame to borrow: %v", err)
+	}
+	borrow(t, q, guestRing, guestRing-fit)
+	q.Release(guestRing)
+}

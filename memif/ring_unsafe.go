@@ -32,7 +32,8 @@ type ring struct {
 	// peer's index when last read. Both are private: the peer can spoil what stands in the
 	// shared memory, but not what we go by.
 	next, peer uint16
-	// stuck says that what waits up to peer is the beginning of a frame.
+	// stuck says that what waits up to peer is the beginning of a frame. Its end comes with
+	// another index: what the peer changes below the one it has published is not waited for.
 	stuck bool
 
 	memory []memory // the link's regions

@@ -26,7 +26,8 @@ const copyBytes = 256 << 10
 // are. They stay valid until Release, also when the link has ended meanwhile; the queue gets
 // to the next link when all are released. While views are out, further ones are of the same
 // ring, and Receive is an error. A frame that needs more than all of views is dropped and
-// counted.
+// counted. Where the memory may fault, views show copies, in room for 256 KiB or one frame:
+// once that is taken, there is more when all are released.
 func (q *RxQueue) Borrow(views []View) (int, error) {
 	l, err := q.link()
 	if l == nil || len(views) == 0 {
@@ -41,6 +42,9 @@ func (q *RxQueue) Borrow(views []View) (int, error) {
 func (q *RxQueue) borrowGuarded(l *link, views []View) (n int) {
 	if cap(q.copies) == 0 {
 		q.copies = make([]byte, 0, max(copyBytes, int(q.maxFrame)))
+	}
+	if len(q.lent) == 0 {
+		q.copies = q.copies[:0]
 	}
 	before := len(q.lent)
 	defer func() { q.lent = q.lent[:before+n] }() // after a fault: none of these
@@ -60,7 +64,6 @@ func (q *RxQueue) borrow(l *link, views []View, budget uint64) int {
 	if len(q.lent) > 0 {
 		return q.lend(l, q.lender, views, budget)
 	}
-	q.copies = q.copies[:0]
 	rings := l.rxOf[q.index]
 	for k := range rings {
 		at := (q.at + k) % len(rings)
@@ -83,6 +86,7 @@ func (q *RxQueue) lend(l *link, r *ring, views []View, budget uint64) int {
 	waiting, err := r.waiting()
 	begin := uint32(r.next)
 	i, end, n := begin, begin+waiting, 0
+	open := false // the next frame's end is not there yet
 	if len(q.lent) > 0 {
 		i += uint32(q.seen - r.next)
 	}
@@ -96,7 +100,7 @@ func (q *RxQueue) lend(l *link, r *ring, views []View, budget uint64) int {
 	var t tally
 	for n < len(views) && i != end {
 		f := r.show(i, end, views[n:])
-		if f.slots == 0 { // its end is not there yet
+		if open = f.slots == 0; open {
 			if i == begin && waiting == r.size {
 				q.fail(l, unfinished(nil))
 			}
@@ -127,7 +131,7 @@ func (q *RxQueue) lend(l *link, r *ring, views []View, budget uint64) int {
 	if len(q.lent) == 0 {
 		q.giveBack(r, q.seen) // dropped frames only
 	}
-	r.stuck = n == 0 && i != end
+	r.stuck = n == 0 && open
 	q.count(&t)
 	return n
 }
