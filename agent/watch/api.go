@@ -33,6 +33,7 @@ const (
 type APIConfig struct {
 	Kubeconfig string // path; empty: the service account of the pod this process runs in
 	UserAgent  string
+	Node       string // in whose name Events are written
 	Log        *slog.Logger
 	Metrics    prometheus.Registerer // nil: none
 	// RetryMost is the longest pause between attempts to reach the server; 0 = 15 s.
@@ -46,6 +47,7 @@ type API struct {
 	clients clients
 	retry   time.Duration
 
+	recorder        *recorder
 	nodes           *table[string, cluster.Node]
 	namespaces      *table[string, cluster.Namespace]
 	pods            *table[cluster.PodKey, cluster.Pod]
@@ -82,6 +84,7 @@ func NewAPI(c APIConfig) (*API, error) {
 	if a.clients, err = newClients(config, c.UserAgent); err != nil {
 		return nil, fmt.Errorf("reach the API server: %w", err)
 	}
+	a.recorder = newRecorder(a.clients.core, c.Node, (&reporter{log: a.log, kind: "Event"}).report)
 	a.tables()
 	if c.Metrics != nil {
 		if err := c.Metrics.Register(collector{a}); err != nil {
@@ -136,6 +139,7 @@ func (a *API) Run(ctx context.Context) error {
 			follow(watching, source, table, cache.ReflectorOptions{Name: source.resource, Backoff: &backoff}, r.report)
 		})
 	}
+	group.Go(func() { a.recorder.run(watching) })
 	for {
 		select {
 		case <-ctx.Done():

@@ -173,6 +173,40 @@ func podNamed(name string) string {
 	return "apiVersion: v1\nkind: Pod\nmetadata: {name: " + name + ", namespace: shop}\nspec: {containers: [{name: c, image: none}]}"
 }
 
+// TestIntegrationEvents: an object's author is told once what is wrong, however many nodes
+// say it however often, and also of objects of no namespace.
+func TestIntegrationEvents(t *testing.T) {
+	c := kubetest.Start(t)
+	c.ApplyFile("../../deploy/rbac.yaml")
+	c.Apply(shop)
+	kubeconfig := c.Kubeconfig("millrace", "millrace-agent", 0)
+	a, b := watchAPI(t, kubeconfig), watchAPI(t, kubeconfig)
+	await(t, a, "networkpolicy shop/deny ")
+	await(t, b, "networkpolicy shop/deny ")
+	policy := a.Snapshot().NetworkPolicies[cluster.PolicyKey{Namespace: "shop", Name: "deny"}]
+	admin := cluster.ClusterPolicy{Name: "deny", UID: "1"}
+	for range 100 {
+		a.Warn(policy.Ref(), "PolicyRejected", "spec.ingress[0]: no")
+		b.Warn(policy.Ref(), "PolicyRejected", "spec.ingress[0]: no")
+		b.Warn(admin.Ref(), "PolicyRejected", strings.Repeat("x", 5000))
+	}
+	a.Warn(policy.Ref(), "PolicyBudgetExceeded", "too many")
+	var events []string
+	for end := time.Now().Add(time.Minute); len(events) < 3 || len(a.recorder.queue)+len(b.recorder.queue) > 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("events are %v", events)
+		}
+		events = nil
+		for _, e := range c.List("/api/v1/events") {
+			events = append(events, string(e))
+		}
+	}
+	all := strings.Join(events, "\n")
+	if len(events) != 3 || strings.Count(all, `"reason":"PolicyRejected"`) != 2 || strings.Count(all, `"uid":"`+policy.UID+`"`) != 2 {
+		t.Errorf("events are\n%s", all)
+	}
+}
+
 // TestIntegrationServerAway: a server that dies, comes back, or comes back without its
 // history takes nothing away that is still there and hides nothing that changed.
 func TestIntegrationServerAway(t *testing.T) {

@@ -22,10 +22,10 @@ func (r *reporter) report(err error) {
 	defer r.mu.Unlock()
 	switch {
 	case err == nil && r.last != "":
-		r.log.Info("the API server tells again", "kind", r.kind)
+		r.log.Info("the API server answers again", "kind", r.kind)
 		r.last = ""
 	case err != nil && r.last == "":
-		r.log.Warn("the API server tells nothing more: what is known stays", "kind", r.kind, "err", err)
+		r.log.Warn("the API server does not answer as it should: what is known stays", "kind", r.kind, "err", err)
 		r.last = err.Error()
 	}
 }

@@ -60,7 +60,7 @@ func runAgent(ctx context.Context, args []string) error {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	from, err := openFacts(*facts, *kubeconfig, log, registry)
+	from, err := openFacts(*facts, *kubeconfig, cfg.NodeName, log, registry)
 	if err != nil {
 		return err
 	}

@@ -26,12 +26,12 @@ type factsDoor struct {
 
 // openFacts chooses the door: a directory, an API server, or, with neither and outside a
 // pod, one without facts.
-func openFacts(directory, kubeconfig string, log *slog.Logger, metrics prometheus.Registerer) (factsDoor, error) {
+func openFacts(directory, kubeconfig, node string, log *slog.Logger, metrics prometheus.Registerer) (factsDoor, error) {
 	switch {
 	case directory != "" && kubeconfig != "":
 		return factsDoor{}, errors.New("flags --facts and --kubeconfig: want one of them")
 	case directory == "" && (kubeconfig != "" || os.Getenv("KUBERNETES_SERVICE_HOST") != ""):
-		api, err := watch.NewAPI(watch.APIConfig{Kubeconfig: kubeconfig, UserAgent: "millrace-agent/" + version, Log: log, Metrics: metrics})
+		api, err := watch.NewAPI(watch.APIConfig{Kubeconfig: kubeconfig, UserAgent: "millrace-agent/" + version, Node: node, Log: log, Metrics: metrics})
 		if err != nil {
 			return factsDoor{}, fmt.Errorf("flag --kubeconfig: %w", err)
 		}
