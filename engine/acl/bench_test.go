@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -69,6 +70,46 @@ var shapes = []shape{
 		}
 		return acl.Rule{Action: acl.Permit, Src: side(), Dst: side(), Protocol: []uint8{tcp, udp}[r.IntN(2)], SrcPorts: acl.AnyPorts(), DstPorts: ports()}
 	}},
+}
+
+// Lists made to be hard: the bounds on memory are for these.
+var hard = []shape{
+	{"crossing", func(r *rand.Rand, _, _ int) acl.Rule { // ranges of both ports
+		return acl.Rule{Action: acl.Permit, Src: any4, Dst: any4, Protocol: udp, SrcPorts: anyRange(r), DstPorts: anyRange(r)}
+	}},
+	{"crossing flags", func(r *rand.Rand, _, _ int) acl.Rule {
+		f := uint8(r.Uint32())
+		return acl.Rule{Action: acl.Permit, Src: any4, Dst: any4, Protocol: tcp, SrcPorts: anyRange(r), DstPorts: anyRange(r),
+			TCPMask: f, TCPValue: f & uint8(r.Uint32())}
+	}},
+	{"sides", func(r *rand.Rand, i, _ int) acl.Rule { // one side or the other
+		rule := acl.Rule{Action: acl.Permit, Src: host4(r.IntN(1 << 20)), Dst: any4, Protocol: tcp, SrcPorts: acl.AnyPorts(), DstPorts: anyRange(r)}
+		if i%2 == 0 {
+			rule.Src, rule.Dst = rule.Dst, rule.Src
+		}
+		return rule
+	}},
+	{"nested", func(r *rand.Rand, i, _ int) acl.Rule { // prefixes within prefixes, both sides
+		side := func() netip.Prefix {
+			a := netip.AddrFrom4([4]byte{10, 0, byte(r.Uint32() & 3), byte(r.Uint32())})
+			p, _ := a.Prefix(r.IntN(33))
+			return p
+		}
+		return acl.Rule{Action: acl.Permit, Src: side(), Dst: side(), Protocol: tcp, SrcPorts: anyRange(r), DstPorts: anyRange(r)}
+	}},
+	{"nested6", func(r *rand.Rand, i, _ int) acl.Rule {
+		side := func() netip.Prefix {
+			a := acl.Addr{Hi: 0xfd<<56 | r.Uint64()&r.Uint64()&r.Uint64(), Lo: r.Uint64()}
+			p, _ := addr(a, true).Prefix(r.IntN(129))
+			return p
+		}
+		return acl.Rule{Action: acl.Permit, Src: side(), Dst: side(), Protocol: uint8(1 + i%250), SrcPorts: anyRange(r), DstPorts: anyRange(r)}
+	}},
+}
+
+func anyRange(r *rand.Rand) acl.Ports {
+	p, q := uint16(r.Uint32()), uint16(r.Uint32())
+	return acl.Ports{First: min(p, q), Last: max(p, q)}
 }
 
 func (s *shape) rules(n int) []acl.Rule {
@@ -171,7 +212,7 @@ var sizes = []int{10, 1_000, 10_000, 100_000}
 
 // One key a time, and in batches of 256; "x" is how many times faster than the linear walk.
 func BenchmarkMatch(b *testing.B) {
-	for _, s := range shapes {
+	for _, s := range slices.Concat(shapes, hard) {
 		for _, n := range sizes {
 			rules := s.rules(n)
 			l := compile(b, rules...)
@@ -204,7 +245,7 @@ func BenchmarkMatch(b *testing.B) {
 
 // What a list costs: time per rule to compile, and memory per rule.
 func BenchmarkNew(b *testing.B) {
-	for _, s := range shapes {
+	for _, s := range slices.Concat(shapes, hard) {
 		for _, n := range sizes {
 			b.Run(fmt.Sprintf("%s/%d", s.name, n), func(b *testing.B) {
 				rules := s.rules(n)

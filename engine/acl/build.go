@@ -227,11 +227,6 @@ func (b *builder) shape(items []uint32) ref {
 	return at
 }
 
-func (b *builder) addNode(n node) ref {
-	b.nodes = append(b.nodes, n)
-	return ref(len(b.nodes) - 1)
-}
-
 func (b *builder) addRow(k kind, items []uint32) ref {
 	n := node{kind: k, size: uint32(len(items)), at: inARow, base: items[0], first: items[0]}
 	if items[len(items)-1]-items[0] != n.size-1 {

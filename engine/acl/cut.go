@@ -1,7 +1,6 @@
 package acl
 
 import (
-	"cmp"
 	"math"
 	"slices"
 )
@@ -90,10 +89,11 @@ func (x *axis) rest() float64 {
 	if sum <= room(len(x.in)) {
 		return float64(squares) / float64(sum)
 	}
-	alike := slices.Clone(x.in)
-	slices.SortFunc(alike, func(s, t span) int {
-		return cmp.Or(cmp.Compare(s.first, t.first), cmp.Compare(s.last, t.last))
-	})
+	alike := make([]uint64, len(x.in))
+	for j, in := range x.in {
+		alike[j] = uint64(in.first)<<32 | uint64(in.last)
+	}
+	slices.Sort(alike)
 	squares = 0
 	for i := 0; i < len(alike); {
 		j := i
@@ -104,24 +104,6 @@ func (x *axis) rest() float64 {
 		i = j
 	}
 	return float64(squares) / float64(len(alike))
-}
-
-// cuts are intervals, by their first values, and what is below each.
-type cuts struct {
-	starts []uint32
-	refs   []ref
-}
-
-func (c *cuts) add(start uint32, to ref) {
-	n := len(c.starts)
-	if n > 0 && c.starts[n-1] == start {
-		n--
-		c.starts, c.refs = c.starts[:n], c.refs[:n]
-	}
-	if n > 0 && c.refs[n-1] == to {
-		return
-	}
-	c.starts, c.refs = append(c.starts, start), append(c.refs, to)
 }
 
 // slices puts each item into all of its intervals and builds these. An interval is full
@@ -177,26 +159,4 @@ func notFull(next []uint32, k uint32) uint32 {
 		k = next[k]
 	}
 	return k
-}
-
-// addCuts makes a node of c.
-func (b *builder) addCuts(f field, c cuts, first uint32) ref {
-	n := node{kind: kindSearch, field: f, size: uint32(len(c.starts)), at: uint32(len(b.words)), first: first}
-	last := len(c.starts) - 1
-	if last < 1 || c.refs[0] != c.refs[last] || c.starts[last]-c.starts[1] > 2*n.size {
-		b.words = append(b.words, c.starts...)
-		for _, r := range c.refs {
-			b.words = append(b.words, uint32(r))
-		}
-		return b.addNode(n)
-	}
-	n.kind, n.base, n.size, n.sub = kindDirect, c.starts[1], c.starts[last]-c.starts[1], c.refs[0]
-	k := 1
-	for v := n.base; v < c.starts[last]; v++ {
-		if v == c.starts[k+1] {
-			k++
-		}
-		b.words = append(b.words, uint32(c.refs[k]))
-	}
-	return b.addNode(n)
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // MaxRules is the largest number of rules in a List.
-const MaxRules = 1 << 24
+const MaxRules = 1 << 22
 
 // none is the number of no rule, above those of all rules.
 const none = uint32(math.MaxUint32)
@@ -96,7 +96,8 @@ func (l *List) Bytes() int {
 }
 
 func (s *classes) bytes() int {
-	return size(s.four) + size(s.six) + size(s.lpm4.levels) + size(s.lpm4.slots) + size(s.lpm6.levels) + size(s.lpm6.slots)
+	return size(s.four) + size(s.six) + size(s.lpm4.levels) + size(s.lpm4.slots) + size(s.lpm4.steps.nodes) + size(s.lpm4.steps.words) +
+		size(s.lpm6.levels) + size(s.lpm6.slots)
 }
 
 func size[T any](s []T) int { return cap(s) * int(reflect.TypeFor[T]().Size()) }

@@ -1,8 +1,13 @@
 package acl
 
+import "slices"
+
 // Longest prefix match to classes: one hash per length of prefix, searched by halves. A
-// list has few lengths (/32 of pods, some blocks), so a lookup is one to three probes, each
-// a cache line; with all 32 or 128 lengths it is six or eight.
+// list has few lengths (/32 of pods, some blocks), so a lookup is one or two probes, each
+// a cache line; with all 128 lengths of IPv6 it is eight.
+//
+// IPv4 with more lengths than maxLevels, or so dense that an array is as small, is a node
+// of intervals instead.
 
 // level is where the slots of one length are.
 type level struct {
@@ -26,12 +31,19 @@ type table4 struct {
 	levels []level
 	slots  []slot4
 	seed   uint64
+	steps  tree // not empty: used instead
 }
+
+// maxLevels is how many lengths are searched by halves where there is another way.
+const maxLevels = 3
 
 func hash4(addr uint32, seed uint64) uint64 { return uint64(addr) * seed }
 
 // lookup returns the class of addr.
 func (t *table4) lookup(addr uint32) uint32 {
+	if len(t.steps.nodes) > 0 {
+		return uint32(t.steps.child(&t.steps.nodes[0], addr))
+	}
 	class := t.def
 	low, high := 0, len(t.levels)
 search:
@@ -121,7 +133,10 @@ func seeds(k int) uint64 {
 	return x ^ x>>31 | 1
 }
 
-func newTable4(l levels) table4 {
+func newTable4(ps []prefix, l levels) table4 {
+	if t, ok := newSteps4(ps, l); ok {
+		return t
+	}
 	for k := 0; ; k++ {
 		t := table4{def: l.def, seed: seeds(k)}
 		var n int
@@ -131,6 +146,39 @@ func newTable4(l levels) table4 {
 			return t
 		}
 	}
+}
+
+// newSteps4 returns the table that needs no levels, if that is better.
+func newSteps4(ps []prefix, l levels) (table4, bool) {
+	t := table4{def: l.def}
+	if len(l.bits) == 0 {
+		return t, true
+	}
+	var c cuts
+	c.add(0, ref(l.def))
+	around := []uint32{noClass}
+	leave := func(before uint64) {
+		for n := len(around); n > 1; n = len(around) {
+			p := &ps[around[n-1]-1]
+			end := p.Lo + 1<<(32-p.bits)
+			if end > before {
+				return
+			}
+			around = around[:n-1]
+			if end < 1<<32 {
+				c.add(uint32(end), ref(around[n-2]))
+			}
+		}
+	}
+	for i := range ps {
+		leave(ps[i].Lo)
+		c.add(uint32(ps[i].Lo), ref(i+1))
+		around = append(around, uint32(i)+1)
+	}
+	leave(1 << 32)
+	at := t.steps.addCuts(0, c, 0)
+	t.steps.nodes, t.steps.words = slices.Clip(t.steps.nodes), slices.Clip(slices.Clone(t.steps.words))
+	return t, len(l.bits) > maxLevels || t.steps.nodes[at].kind == kindDirect
 }
 
 // fill enters all of l and reports whether it did so within maxProbe.

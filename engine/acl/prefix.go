@@ -97,13 +97,7 @@ func (s *classes) prefix(c uint32) netip.Prefix {
 // of returns the class of an address.
 func (s *classes) of(a *Addr, six bool) uint32 {
 	if six {
-		if len(s.lpm6.levels) == 0 {
-			return s.lpm6.def
-		}
 		return s.lpm6.lookup(a.Hi, a.Lo)
-	}
-	if len(s.lpm4.levels) == 0 {
-		return s.lpm4.def
 	}
 	return s.lpm4.lookup(uint32(a.Lo))
 }
@@ -158,7 +152,7 @@ func newClasses(ps []prefix) (classes, ranges) {
 	for i, p := range ps[fours:] {
 		s.six[i] = prefix6{p.Addr, p.bits}
 	}
-	s.lpm4 = newTable4(plan(ps, parents, 0, fours))
+	s.lpm4 = newTable4(ps[:fours], plan(ps, parents, 0, fours))
 	s.lpm6 = newTable6(plan(ps, parents, fours, len(ps)))
 	return s, last
 }

@@ -44,22 +44,26 @@ const isRule = ref(1) << 31
 type kind uint8
 
 const (
-	kindRow    kind = iota // rules in order, to be looked at one by one
-	kindLooks              // a row whose looks, in its order, are set sub
-	kindShape              // sub, with the row as its rules
-	kindSearch             // by binary search over the beginnings of intervals
-	kindDirect             // by an array of values
+	kindRow     kind = iota // rules in order, to be looked at one by one
+	kindLooks               // a row whose looks, in its order, are set sub
+	kindShape               // sub, with the row as its rules
+	kindSearch              // by intervals, in a binary search over their beginnings
+	kindBuckets             // the same within the bucket of a value
+	kindDirect              // by an array of values
 )
 
 type node struct {
 	kind  kind
-	field field  // of kindSearch and kindDirect
+	field field  // of kindSearch and the kinds after it
 	size  uint32 // of the row, or number of intervals or values
-	// at is where in words the row begins, or the beginnings of the intervals and then the
-	// ref for each, or the ref for each value from base on.
+	// at is where in words the row begins; or the beginnings of the intervals, then the ref
+	// for each and then for each bucket the interval in which it begins, and twice the last;
+	// or the ref for each value from base on.
 	at   uint32
-	base uint32 // first value of kindDirect; of a row with at inARow, its first rule
-	sub  ref    // of kindShape; of kindDirect, for all other values; of kindLooks, the set
+	base uint32 // first value of kindDirect or of the first bucket; of a row inARow, its first rule
+	// sub is the node of the shape; the set of kindLooks; with kindDirect what is at all other
+	// values; with kindBuckets their number shifted left by 6, and the logarithm of their size.
+	sub ref
 	// first is the first rule below, next left aside. In a shape, below its node of protocol, it is
 	// also the answer for fragments.
 	first uint32
@@ -140,7 +144,7 @@ func (t *tree) gateOf(root ref) gate {
 	if root&isRule != 0 {
 		return g
 	}
-	if n := &t.nodes[root]; n.kind == kindSearch || n.kind == kindDirect {
+	if n := &t.nodes[root]; n.kind >= kindSearch {
 		g.by = n.field
 	}
 	return g
@@ -256,23 +260,4 @@ func (l *List) shaped(n *node, best uint32, p *point) uint32 {
 	}
 	p.row = identity
 	return best
-}
-
-// child returns what is below n for a value of its field.
-func (t *tree) child(n *node, v uint32) ref {
-	if n.kind == kindDirect {
-		if i := v - n.base; i < n.size {
-			return ref(t.words[n.at+i])
-		}
-		return n.sub
-	}
-	w := t.words[n.at : n.at+2*n.size]
-	low := uint32(0)
-	for size := n.size; size > 1; {
-		half := size / 2
-		// Without a branch, as in looks.at. Beginnings and values are below 1<<31.
-		low += half & uint32(int32(w[low+half]-v-1)>>31)
-		size -= half
-	}
-	return ref(w[n.size+low])
 }
