@@ -193,14 +193,19 @@ func sent(buf *packet.Buffer, a *Adjacency) bool {
 // mayLeave judges a packet that is about to go out by a, if nobody has yet, and drops it
 // where it must not.
 func (w *Worker) mayLeave(buf *packet.Buffer, a *Adjacency) bool {
+	return w.mayLeaveBy(buf, a.Interface, uint32(a.HeaderLen))
+}
+
+// mayLeaveBy is mayLeave for a packet that gets an Ethernet header of the given length.
+func (w *Worker) mayLeaveBy(buf *packet.Buffer, tx, header uint32) bool {
 	if buf.Meta[metaOwn]&judgedBit != 0 || !w.batch.guarded {
 		return true
 	}
-	out := w.batch.interfaceAt(a.Interface)
+	out := w.batch.interfaceAt(tx)
 	if out == nil || out.Out == nil {
 		return true
 	}
-	j := judge{w: w, ifc: out, rx: buf.RxInterface, size: uint32(buf.Len()) - uint32(buf.L3) + uint32(a.HeaderLen)}
+	j := judge{w: w, ifc: out, rx: buf.RxInterface, size: uint32(buf.Len()) - uint32(buf.L3) + header}
 	return j.judge(buf)
 }
 

@@ -113,7 +113,10 @@ func (w *Worker) ask(out *Interface, a *Adjacency, addr netip.Addr) bool {
 		return false
 	}
 	packet.MakeNeighborSolicit(buf, out.MAC, out.LinkLocal, addr.As16())
-	w.send(buf, out.Index)
+	// Unlike ARP and answers, a question goes by the lists of its interface, as in VPP.
+	if buf.RxInterface = out.Index; w.mayLeaveBy(buf, out.Index, packet.EthLen) {
+		w.send(buf, out.Index)
+	}
 	return true
 }
 

@@ -25,7 +25,7 @@ func (m VPP) Command(t testing.TB, n *netnstest.Namespace, dir, api, stats strin
 api-segment { prefix %[2]s gid root }
 socksvr { socket-name %[3]s }
 statseg { socket-name %[4]s size 16m page-size 4k }
-memory { main-heap-size 192M main-heap-page-size 4k }
+memory { main-heap-size 512M main-heap-page-size 4k }
 buffers { page-size 4k buffers-per-numa 4096 }
 plugins {
   plugin default { disable }
@@ -33,6 +33,7 @@ plugins {
   plugin urpf_plugin.so { enable }
   plugin ping_plugin.so { enable }
   plugin memif_plugin.so { enable }
+  plugin acl_plugin.so { enable }
 }
 `, dir, n.Name, api, stats)
 	t.Cleanup(func() {
