@@ -82,6 +82,11 @@ var hard = []shape{
 		return acl.Rule{Action: acl.Permit, Src: any4, Dst: any4, Protocol: tcp, SrcPorts: anyRange(r), DstPorts: anyRange(r),
 			TCPMask: f, TCPValue: f & uint8(r.Uint32())}
 	}},
+	{"flags", func(r *rand.Rand, _, _ int) acl.Rule { // nothing but flags, rare ones first
+		mask := uint8(r.Uint32()) | 0xe0
+		return acl.Rule{Action: acl.Permit, Src: any4, Dst: any4, Protocol: tcp, SrcPorts: acl.AnyPorts(), DstPorts: acl.AnyPorts(),
+			TCPMask: mask, TCPValue: mask & uint8(r.Uint32())}
+	}},
 	{"sides", func(r *rand.Rand, i, _ int) acl.Rule { // one side or the other
 		rule := acl.Rule{Action: acl.Permit, Src: host4(r.IntN(1 << 20)), Dst: any4, Protocol: tcp, SrcPorts: acl.AnyPorts(), DstPorts: anyRange(r)}
 		if i%2 == 0 {
@@ -96,6 +101,10 @@ var hard = []shape{
 			return p
 		}
 		return acl.Rule{Action: acl.Permit, Src: side(), Dst: side(), Protocol: tcp, SrcPorts: anyRange(r), DstPorts: anyRange(r)}
+	}},
+	{"blocks", func(r *rand.Rand, i, _ int) acl.Rule { // the same with one side, as policies have
+		p, _ := netip.AddrFrom4([4]byte{10, 0, byte(r.Uint32()), byte(r.Uint32())}).Prefix(r.IntN(33))
+		return acl.Rule{Action: acl.Permit, Src: p, Dst: any4, Protocol: tcp, SrcPorts: acl.AnyPorts(), DstPorts: anyRange(r)}
 	}},
 	{"nested6", func(r *rand.Rand, i, _ int) acl.Rule {
 		side := func() netip.Prefix {

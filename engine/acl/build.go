@@ -24,6 +24,8 @@ type builder struct {
 	ids    []uint32 // the row of the shape that is being built, or nil
 	shapes map[string]ref
 
+	room int // for the tree, in bytes
+
 	looks *looks
 	nums  []uint8           // by rule: its look, where there are few
 	sets  map[uint64]uint32 // where in looks.bits a row's set is
@@ -32,12 +34,19 @@ type builder struct {
 // maxRow is how many rules are looked at one by one where that is faster than a node.
 const maxRow = 8
 
+// A tree takes at most about maxBytes for each rule, and minBytes at least. Of lists made to
+// be hard the rest is looked at one by one.
+const (
+	maxBytes = 400
+	minBytes = 1 << 15
+)
+
 // grow builds the trees of both families.
 func (l *List) grow(rules []Rule, nums []uint8) {
 	l.nodes = make([]node, 1)
 	b := builder{
 		tree: &l.tree, rules: l.rules, free: make([]fields, len(rules)), shapes: map[string]ref{},
-		looks: &l.looks, nums: nums, sets: map[uint64]uint32{},
+		room: max(maxBytes*len(rules), minBytes), looks: &l.looks, nums: nums, sets: map[uint64]uint32{},
 	}
 	four, six := make([]uint32, 0, len(rules)), []uint32{}
 	for i := range rules {
@@ -97,10 +106,10 @@ func (b *builder) build(items []uint32, open fields) ref {
 		return b.byLooks(items)
 	}
 	switch {
-	case n <= maxRow:
+	case n <= maxRow || b.bytes() > b.room:
 		return b.addRow(kindRow, items)
 	case b.ids != nil && wanted&(1<<fieldProto) != 0:
-		return b.split(items, fieldProto, open, b.axisOf(items, fieldProto))
+		return b.splitBest(items, fieldProto, fieldProto, 1<<fieldProto, open)
 	case b.ids != nil && wanted&(1<<fieldSport|1<<fieldDport) == 0:
 		return b.byFlags(items)
 	case b.ids != nil:
@@ -123,26 +132,57 @@ func (b *builder) untilAny(items []uint32, open fields) []uint32 {
 
 // splitBest splits by f or g, whichever is wanted and leaves less.
 func (b *builder) splitBest(items []uint32, f, g field, wanted, open fields) ref {
+	x, y := b.axisOf(items, f), b.axisOf(items, g)
 	switch {
 	case wanted&(1<<g) == 0:
-		return b.split(items, f, open, b.axisOf(items, f))
-	case wanted&(1<<f) == 0:
-		return b.split(items, g, open, b.axisOf(items, g))
+	case wanted&(1<<f) == 0 || x.rest() > y.rest():
+		x, y = y, x
 	}
-	x, y := b.axisOf(items, f), b.axisOf(items, g)
-	if x.rest() <= y.rest() {
-		return b.split(items, f, open, x)
+	cuts, ok := b.slices(items, open, &x)
+	head := len(items) / 8
+	switch {
+	case ok:
+	case head >= maxRow && b.crowd(items, &x, &y, open) > 2*8:
+		// Most points are in one of the first items: these come first.
+		first := b.build(items[:head], open)
+		cuts = b.layers(items[head:], open, b.axisOf(items[head:], x.field))
+		return b.then(first, items[0], b.addCuts(x.field, cuts, items[head]))
+	default:
+		cuts = b.layers(items, open, x)
 	}
-	return b.split(items, g, open, y)
+	return b.addCuts(x.field, cuts, items[0])
 }
 
-// split makes a node of field f.
-func (b *builder) split(items []uint32, f field, open fields, x axis) ref {
-	cuts, ok := b.slices(items, open.without(f), &x)
-	if !ok {
-		cuts = b.layers(items, f, open.without(f), &x)
+// crowd is how many of items a point is in, on an average over all points.
+func (b *builder) crowd(items []uint32, x, y *axis, open fields) float64 {
+	sum := 0.0
+	for j, i := range items {
+		part := x.part(j) * y.part(j)
+		if f := fieldSport; open&(1<<f) != 0 && x.field != f && y.field != f {
+			part *= portPart(b.span(i, f))
+		}
+		if f := fieldDport; open&(1<<f) != 0 && x.field != f && y.field != f {
+			part *= portPart(b.span(i, f))
+		}
+		sum += part
 	}
-	return b.addCuts(f, cuts, items[0])
+	return sum
+}
+
+func portPart(s span) float64 { return float64(min(s.last, 1<<16-1)-s.first+1) / (1 << 16) }
+
+// then lets next follow on at, which build just returned, for items from first on: what
+// follows on it already is nodes of splitBest, and nobody else's.
+func (b *builder) then(at ref, first uint32, next ref) ref {
+	if at&isRule != 0 {
+		at = b.addRow(kindRow, []uint32{first})
+	}
+	last := at
+	for b.nodes[last].next != 0 {
+		last = b.nodes[last].next
+	}
+	b.nodes[last].next = next
+	return at
 }
 
 // byLooks makes a node for items that differ in their looks only. It leaves out those that
@@ -175,9 +215,11 @@ func (b *builder) byLooks(items []uint32) ref {
 	return at
 }
 
+// maxFlagRow is how many flags are looked at one by one. More are worth an array.
+const maxFlagRow = 64
+
 // byFlags makes a node for items that differ in nothing but TCP flags.
 func (b *builder) byFlags(items []uint32) ref {
-	n := node{kind: kindDirect, field: fieldFlags, size: 256, at: uint32(len(b.words)), first: items[0]}
 	seen := make([]bool, 1<<16)
 	some := items[:0:0]
 	for _, i := range items {
@@ -186,6 +228,10 @@ func (b *builder) byFlags(items []uint32) ref {
 			seen[k], some = true, append(some, i)
 		}
 	}
+	if len(some) <= maxFlagRow {
+		return b.addRow(kindRow, some)
+	}
+	n := node{kind: kindDirect, field: fieldFlags, size: 256, at: uint32(len(b.words)), first: items[0]}
 	for flags := range 256 {
 		to := ref(0)
 		for _, i := range some {

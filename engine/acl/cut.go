@@ -32,13 +32,14 @@ func (b *builder) span(item uint32, f field) span {
 
 // axis is a field cut into the intervals at whose borders spans begin or end.
 type axis struct {
+	field  field
 	starts []uint32 // the first value of each interval, from 0
 	spans  []span   // of the items
 	in     []span   // the intervals in each of these
 }
 
 func (b *builder) axisOf(items []uint32, f field) axis {
-	x := axis{spans: make([]span, len(items)), in: make([]span, len(items))}
+	x := axis{field: f, spans: make([]span, len(items)), in: make([]span, len(items))}
 	x.starts = make([]uint32, 1, 2*len(items)+1)
 	for j, i := range items {
 		s := b.span(i, f)
@@ -106,10 +107,16 @@ func (x *axis) rest() float64 {
 	return float64(squares) / float64(len(alike))
 }
 
+// part is which part of all intervals item j is in.
+func (x *axis) part(j int) float64 {
+	return float64(x.in[j].last-x.in[j].first+1) / float64(len(x.starts))
+}
+
 // slices puts each item into all of its intervals and builds these. An interval is full
 // with the first item that holds all that comes there. When there is no room for all it
 // reports false.
 func (b *builder) slices(items []uint32, open fields, x *axis) (cuts, bool) {
+	open = open.without(x.field)
 	n := len(x.starts)
 	next := make([]uint32, n+1) // the interval itself, or one behind it, until one that is not full
 	for k := range next {

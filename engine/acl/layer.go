@@ -26,7 +26,9 @@ const maxInherit = 8
 // layers puts each item into one layer, so that nothing stands twice; a lookup goes
 // through those around its value from the inside out. Ports, whose ranges overlap, are cut
 // for it into prefixes of their 16 bits: at most 30, in 17 layers.
-func (b *builder) layers(items []uint32, f field, open fields, x *axis) cuts {
+func (b *builder) layers(items []uint32, open fields, x axis) cuts {
+	f := x.field
+	open = open.without(f)
 	pieces := make([]piece, 0, len(items))
 	for j, i := range items {
 		if f == fieldSport || f == fieldDport {
@@ -85,13 +87,9 @@ func (b *builder) layer(s span, items []uint32, outer layer, open fields) layer 
 		}
 	}
 	l.at = b.build(l.items, open)
-	if l.next == 0 {
-		return l
+	if l.next != 0 {
+		l.at = b.then(l.at, l.items[0], l.next)
 	}
-	if l.at&isRule != 0 {
-		l.at = b.addRow(kindRow, l.items[:1])
-	}
-	b.nodes[l.at].next = l.next
 	return l
 }
 

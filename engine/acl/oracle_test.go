@@ -90,6 +90,13 @@ func (s *source) span() acl.Ports {
 	return acl.Ports{First: p, Last: p}
 }
 
+func (s *source) tcpFlags() uint8 {
+	if s.chance(0.5) {
+		return uint8(s.Uint32())
+	}
+	return uint8(s.IntN(8))
+}
+
 func (s *source) rule() acl.Rule {
 	six := s.chance(s.six)
 	r := acl.Rule{
@@ -97,7 +104,7 @@ func (s *source) rule() acl.Rule {
 		Protocol: s.protocols[s.IntN(len(s.protocols))], SrcPorts: s.span(), DstPorts: s.span(),
 	}
 	if s.chance(s.flags) {
-		r.TCPMask, r.TCPValue = uint8(s.IntN(8)), uint8(s.IntN(8))
+		r.TCPMask, r.TCPValue = s.tcpFlags(), s.tcpFlags()
 		if s.chance(0.8) {
 			r.TCPValue &= r.TCPMask
 		}
@@ -133,7 +140,7 @@ func (s *source) key(rules []acl.Rule) acl.Key {
 	if s.chance(0.1) {
 		k.Protocol = uint8(s.IntN(256))
 	}
-	k.TCPFlags = uint8(s.IntN(8))
+	k.TCPFlags = s.tcpFlags()
 	if s.chance(0.15) {
 		k.Flags |= acl.KeyFragment
 	}
@@ -247,7 +254,7 @@ var styles = map[string]style{
 	"nested":      {rules: 300, lists: 1, six: 0.5, any: 0.1, spread: 20, protocols: []uint8{0, tcp}, wide: 0.3, anyPorts: 0.3, ports: 8, flags: 0.1, hosts: 0.1},
 	"ranges":      {rules: 300, lists: 1, any: 0.95, spread: 2, protocols: []uint8{tcp, udp, icmpv6}, wide: 0.95, anyPorts: 0.3, ports: 67},
 	"two ranges":  {rules: 500, lists: 1, any: 1, spread: 2, protocols: []uint8{tcp}, wide: 0.9, anyPorts: 0.05, ports: 67, flags: 0.2},
-	"flags":       {rules: 300, lists: 1, any: 0.9, spread: 2, protocols: []uint8{tcp, tcp, udp}, wide: 0.3, anyPorts: 0.8, ports: 3, flags: 0.95},
+	"flags":       {rules: 300, lists: 1, any: 0.97, spread: 2, protocols: []uint8{tcp, tcp, udp}, wide: 0.3, anyPorts: 0.8, ports: 3, flags: 0.95},
 	"protocols":   {rules: 200, lists: 2, any: 0.9, spread: 3, protocols: []uint8{0, 1, 2, 6, 17, 50, 58, 132, 255}, wide: 0.5, anyPorts: 0.7, ports: 4, flags: 0.3},
 	"all at once": {rules: 2000, lists: 4, six: 0.4, any: 0.4, spread: 12, protocols: []uint8{0, tcp, tcp, udp}, wide: 0.6, anyPorts: 0.3, ports: 60, flags: 0.1, hosts: 0.4, duplicates: 0.2},
 }
@@ -270,6 +277,26 @@ func TestMatchAgainstLinear(t *testing.T) {
 					keys[i] = s.key(all)
 				}
 				judge(t, lists, keys)
+			}
+		})
+	}
+}
+
+// Lists made to be hard, or large, are judged right and stay within their memory.
+func TestHardLists(t *testing.T) {
+	for _, shape := range slices.Concat(shapes, hard) {
+		t.Run(shape.name, func(t *testing.T) {
+			t.Parallel()
+			rules := shape.rules(3000)
+			judge(t, [][]acl.Rule{rules}, slices.Concat(hits(rules)[:300], misses(rules)[:300]))
+			s := &source{rand.New(rand.NewPCG(3, 3)), styles["all at once"]}
+			keys := make([]acl.Key, 300)
+			for i := range keys {
+				keys[i] = s.key(rules)
+			}
+			judge(t, [][]acl.Rule{rules}, keys)
+			if per := compile(t, rules...).Bytes() / len(rules); per > 800 {
+				t.Errorf("%d bytes per rule, want at most 800", per)
 			}
 		})
 	}

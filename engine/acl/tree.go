@@ -18,6 +18,10 @@ type tree struct {
 	words []uint32
 }
 
+func (t *tree) bytes() int {
+	return size(t.nodes[:len(t.nodes):len(t.nodes)]) + size(t.words[:len(t.words):len(t.words)])
+}
+
 // field is one of the numbers of a point.
 type field uint8
 
@@ -144,7 +148,7 @@ func (t *tree) gateOf(root ref) gate {
 	if root&isRule != 0 {
 		return g
 	}
-	if n := &t.nodes[root]; n.kind >= kindSearch {
+	if n := &t.nodes[root]; n.kind >= kindSearch && n.next == 0 {
 		g.by = n.field
 	}
 	return g
