@@ -1,0 +1,65 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/millrace/millrace/dataplane"
+)
+
+// exclude closes a policy that does not fit.
+func (b *build) exclude(o Object, err error) {
+	if b.tooLarge[o] == nil {
+		b.tooLarge[o], b.grown = err, true
+	}
+}
+
+// fit closes the largest policies until all others fit into what may be applied. A policy
+// that is closed already stays as it is: what is left of it is as small as can be.
+func (b *build) fit() {
+	most := b.c.options.AppliedRules
+	list := slices.SortedFunc(maps.Keys(b.applied), func(x, y Object) int {
+		return cmp.Or(cmp.Compare(b.applied[y], b.applied[x]), x.compare(y))
+	})
+	for _, o := range list {
+		if b.total <= most {
+			return
+		}
+		if o == (Object{}) || b.tooLarge[o] != nil {
+			continue
+		}
+		b.exclude(o, fmt.Errorf("it comes to %d applied rules on this node, where all policies together may have %d", b.applied[o], most))
+		b.total -= b.applied[o]
+	}
+}
+
+func (o Object) compare(p Object) int {
+	return cmp.Or(strings.Compare(o.Kind, p.Kind), strings.Compare(o.Namespace, p.Namespace), strings.Compare(o.Name, p.Name))
+}
+
+// shorten merges the ends of lists that together are longer than a binding may be. What
+// is merged is named by its content.
+func (b *build) shorten(lists *[2][]*compiled) {
+	most := b.c.options.InterfaceACLs
+	for d := range lists {
+		room := max(most/2, most-len(lists[1-d]))
+		if len(lists[d]) <= room {
+			continue
+		}
+		merged := merge(Direction(d), lists[d][room-1:])
+		lists[d] = append(slices.Clone(lists[d][:room-1]), merged)
+	}
+}
+
+func merge(d Direction, list []*compiled) *compiled {
+	var rules []dataplane.Rule
+	var origins []Origin
+	for _, a := range list {
+		rules = append(rules, a.acl.Rules...)
+		origins = append(origins, a.origins...)
+	}
+	return &compiled{acl: dataplane.ACL{Name: aclName("merged", d.String(), hashRules("merged", rules)), Rules: rules}, origins: origins}
+}

@@ -1,0 +1,238 @@
+package policy
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/millrace/millrace/cluster"
+)
+
+// namespace is what policies need to know of one: its labels, and the pods in it by class.
+type namespace struct {
+	name     string
+	labels   labels.Set
+	changed  uint64 // the round of the last change of its labels or policies
+	classes  map[string]*class
+	policies []*networkPolicy // by name
+}
+
+// class is the pods of a namespace that have the same labels. No selector tells them
+// apart, so that selectors are asked once for all of them.
+type class struct {
+	namespace *namespace
+	key       string
+	labels    labels.Set
+	pods      map[*pod]struct{}
+	sets      []*podSet // that hold these pods
+}
+
+// pod is what policies need to know of one.
+type pod struct {
+	key         cluster.PodKey
+	class       *class
+	hostNetwork bool
+	addresses   []netip.Addr   // by which others know it; none on the host's network or once completed
+	ports       []cluster.Port // the named ones
+	changed     uint64         // the round of the last change
+}
+
+// facts are the cluster as policies see it, and the sets that follow from it.
+type facts struct {
+	round      uint64
+	namespaces map[string]*namespace
+	pods       map[cluster.PodKey]*pod
+	nodes      map[string]cluster.Node
+	attached   map[cluster.PodKey][]netip.Addr // what attachments add to the pods of this node
+	sets       map[setKey]*podSet
+	named      map[portName]*namedSet
+	nodeSets   map[string]*nodeSet
+	work       Work
+}
+
+// Work counts what an Update had to look at. It does not grow with the cluster, but with
+// what changed and with what the node's own pods are concerned by.
+type Work struct {
+	Pods    int // facts of pods taken in
+	Matches int // selectors asked about the labels of pods or namespaces
+	Terms   int // rules whose peers were worked out
+	ACLs    int // ACLs rendered
+}
+
+func newFacts() facts {
+	return facts{
+		namespaces: map[string]*namespace{}, pods: map[cluster.PodKey]*pod{}, nodes: map[string]cluster.Node{}, attached: map[cluster.PodKey][]netip.Addr{},
+		sets: map[setKey]*podSet{}, named: map[portName]*namedSet{}, nodeSets: map[string]*nodeSet{},
+	}
+}
+
+// take brings the facts to those of a snapshot.
+func (f *facts) take(s cluster.Snapshot, changed cluster.Changes) {
+	f.round++
+	f.work = Work{}
+	for name := range changed.Namespaces {
+		f.takeNamespace(s, name)
+	}
+	pods := maps.Clone(changed.Pods)
+	f.takeAttachments(s, &pods)
+	for key := range pods {
+		f.takePod(s, key)
+	}
+	if len(changed.Nodes) > 0 {
+		f.takeNodes(s, changed.Nodes)
+	}
+}
+
+// space returns a namespace, and makes it if it is only now heard of.
+func (f *facts) space(name string) *namespace {
+	n := f.namespaces[name]
+	if n == nil {
+		n = &namespace{name: name, labels: labels.Set{corev1.LabelMetadataName: name}, changed: f.round, classes: map[string]*class{}}
+		f.namespaces[name] = n
+	}
+	return n
+}
+
+func (f *facts) takeNamespace(s cluster.Snapshot, name string) {
+	set := labels.Set{}
+	maps.Copy(set, s.Namespaces[name].Labels)
+	set[corev1.LabelMetadataName] = name
+	n := f.space(name)
+	if maps.Equal(n.labels, set) {
+		return
+	}
+	n.labels, n.changed = set, f.round
+	for _, c := range n.classes {
+		f.leaveSets(c)
+		f.enterSets(c)
+	}
+}
+
+// takeAttachments finds the pods whose attachments changed.
+func (f *facts) takeAttachments(s cluster.Snapshot, changed *cluster.Set[cluster.PodKey]) {
+	attached := make(map[cluster.PodKey][]netip.Addr, len(s.Attachments))
+	for _, a := range s.Attachments {
+		if a.Pod != (cluster.PodKey{}) {
+			attached[a.Pod] = slices.AppendSeq(attached[a.Pod], a.AllAddresses())
+		}
+	}
+	for key, list := range attached {
+		slices.SortFunc(list, netip.Addr.Compare)
+		if !slices.Equal(list, f.attached[key]) {
+			changed.Add(key)
+		}
+	}
+	for key := range f.attached {
+		if _, ok := attached[key]; !ok {
+			changed.Add(key)
+		}
+	}
+	f.attached = attached
+}
+
+func (f *facts) takePod(s cluster.Snapshot, key cluster.PodKey) {
+	f.work.Pods++
+	fact, ok := s.Pods[key]
+	p := f.pods[key]
+	if p != nil {
+		f.leaveNamed(p)
+	}
+	if !ok {
+		if p != nil {
+			f.leaveClass(p)
+			delete(f.pods, key)
+		}
+		return
+	}
+	if p == nil {
+		p = &pod{key: key}
+		f.pods[key] = p
+	}
+	f.place(p, fact)
+	p.hostNetwork, p.ports, p.changed = fact.HostNetwork, fact.Ports, f.round
+	f.enterNamed(p)
+}
+
+// place gives a pod its class and its addresses, and both to the sets they belong to.
+func (f *facts) place(p *pod, fact cluster.Pod) {
+	list := peerAddresses(fact, f.attached[p.key])
+	key := classKey(fact.Labels)
+	if p.class != nil && p.class.key == key {
+		if !slices.Equal(list, p.addresses) {
+			for _, set := range p.class.sets {
+				set.replace(p.addresses, list, f.round)
+			}
+			p.addresses = list
+		}
+		return
+	}
+	if p.class != nil {
+		f.leaveClass(p)
+	}
+	n := f.space(p.key.Namespace)
+	c := n.classes[key]
+	if c == nil {
+		c = &class{namespace: n, key: key, labels: fact.Labels, pods: map[*pod]struct{}{}}
+		n.classes[key] = c
+		f.enterSets(c)
+	}
+	p.class, p.addresses = c, list
+	c.pods[p] = struct{}{}
+	for _, set := range c.sets {
+		set.replace(nil, list, f.round)
+	}
+}
+
+func (f *facts) leaveClass(p *pod) {
+	c := p.class
+	delete(c.pods, p)
+	for _, set := range c.sets {
+		set.replace(p.addresses, nil, f.round)
+	}
+	if len(c.pods) == 0 {
+		f.leaveSets(c)
+		delete(c.namespace.classes, c.key)
+	}
+	p.class = nil
+}
+
+// peerAddresses are those that a pod's status tells and those that it was given here.
+func peerAddresses(p cluster.Pod, attached []netip.Addr) []netip.Addr {
+	if p.HostNetwork || p.Phase == corev1.PodSucceeded || p.Phase == corev1.PodFailed {
+		return nil
+	}
+	list := slices.DeleteFunc(slices.Concat(p.Addresses, attached), func(a netip.Addr) bool { return !a.IsValid() })
+	slices.SortFunc(list, netip.Addr.Compare)
+	return slices.Compact(list)
+}
+
+// classKey is the text of labels.
+func classKey(set map[string]string) string {
+	var b strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(set)) {
+		b.WriteString(strconv.Itoa(len(key)))
+		b.WriteByte('.')
+		b.WriteString(key)
+		b.WriteString(set[key])
+		b.WriteByte(0)
+	}
+	return b.String()
+}
+
+func (f *facts) takeNodes(s cluster.Snapshot, changed cluster.Set[string]) {
+	for name := range changed {
+		if n, ok := s.Nodes[name]; ok {
+			f.nodes[name] = n
+		} else {
+			delete(f.nodes, name)
+		}
+	}
+	for _, set := range f.nodeSets {
+		f.fillNodes(set)
+	}
+}

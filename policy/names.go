@@ -1,0 +1,73 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"strings"
+
+	"github.com/millrace/millrace/dataplane"
+)
+
+// The ACLs that are the same for all pods.
+const (
+	baseInput  = "base/in"
+	baseOutput = "base/out"
+	baseAll    = "base/all"
+)
+
+// aclName is head/tail/hash, as much of it as a person needs and a machine's tag holds.
+// The hash is of identity; where head had to be changed or cut, it is longer.
+func aclName(head, tail string, identity []byte) string {
+	const short, long = 8, 16
+	id := hex.EncodeToString(identity)
+	tail = "/" + tail + "/"
+	if sanitise(head) == head && len(head)+len(tail)+short <= dataplane.NameMax {
+		return head + tail + id[:short]
+	}
+	head = sanitise(head)
+	if room := dataplane.NameMax - long - len(tail) - 1; len(head) > room {
+		head = head[:room]
+	}
+	return head + ":" + tail + id[:long]
+}
+
+// sanitise replaces what a name may not hold.
+func sanitise(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("/._:-", r):
+			return r
+		}
+		return '_'
+	}, s)
+}
+
+func hashText(parts ...string) []byte {
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(p))))
+		h.Write([]byte(p))
+	}
+	return h.Sum(nil)
+}
+
+// hashRules is the hash of an ACL's content, and of whom it is from.
+func hashRules(identity string, rules []dataplane.Rule) []byte {
+	h := sha256.New()
+	buffer := append(make([]byte, 0, 64<<10), identity...)
+	for _, r := range rules {
+		buffer = append(buffer, byte(r.Action), r.Protocol)
+		buffer = append(append(buffer, r.Src.Addr().AsSlice()...), byte(r.Src.Bits()))
+		buffer = append(append(buffer, r.Dst.Addr().AsSlice()...), byte(r.Dst.Bits()))
+		for _, port := range [...]uint16{r.SrcPorts.First, r.SrcPorts.Last, r.DstPorts.First, r.DstPorts.Last} {
+			buffer = binary.BigEndian.AppendUint16(buffer, port)
+		}
+		if len(buffer) > 63<<10 {
+			h.Write(buffer)
+			buffer = buffer[:0]
+		}
+	}
+	h.Write(buffer)
+	return h.Sum(nil)
+}
