@@ -13,6 +13,7 @@ import (
 
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/dataplane"
+	"github.com/millrace/millrace/policy"
 )
 
 // Device is what interfaces to pods and to the host are made of.
@@ -33,6 +34,7 @@ type Options struct {
 	TxRing   uint16         //
 	MemifDMA bool           // memifs copy by a DMA engine
 	PodCIDRs []netip.Prefix // ranges of this node beside those of its Node object
+	Policy   policy.Options // what policies may cost
 }
 
 // Defaults are the options of a node that was told nothing.
@@ -48,6 +50,9 @@ type Result struct {
 	Owners map[dataplane.Key]cluster.AttachmentID
 	// Problems says why an attachment is not in the State, and what to do.
 	Problems map[cluster.AttachmentID]error
+	// Policy is what the policies come to: what its ACLs are made from, and which policies
+	// fail closed and why.
+	Policy policy.Result
 }
 
 // Compile returns the wish for one node. The error is about the node's own facts or
@@ -78,6 +83,7 @@ func Compile(s cluster.Snapshot, node string, o Options) (Result, error) {
 		served = append(served, a)
 	}
 	c.host(served)
+	c.guard(s, node, served)
 	if c.err != nil {
 		return Result{}, fmt.Errorf("compile node %q: %w", node, c.err)
 	}

@@ -1,0 +1,55 @@
+package policy_test
+
+import (
+	"testing"
+
+	"github.com/millrace/millrace/agent/compile"
+	"github.com/millrace/millrace/internal/policytest"
+	"github.com/millrace/millrace/policy/oracle"
+	"github.com/millrace/millrace/policy/verdict"
+)
+
+// TestAgree: the ACLs say of connections in random clusters what the policies say, read
+// one by one.
+func TestAgree(t *testing.T) {
+	cases := uint64(1000)
+	if testing.Short() {
+		cases = 100
+	}
+	for seed := range cases {
+		c := policytest.Random(seed, 100)
+		if disagree(t, c) == "" {
+			continue
+		}
+		small := policytest.Shrink(c, func(c policytest.Case) bool { return disagree(t, c) != "" })
+		t.Fatalf("seed %d: %s\n%s", seed, disagree(t, small), small)
+	}
+}
+
+// disagree says on what connection, and what both say.
+func disagree(t *testing.T, c policytest.Case) string {
+	t.Helper()
+	r, err := compile.Compile(c.Snapshot, policytest.Node, compile.Defaults())
+	if err != nil {
+		t.Fatalf("%v\n%s", err, c)
+	}
+	tables := verdict.New(r.State)
+	for _, f := range c.Flows {
+		if f.From == f.To {
+			continue // such packets never leave the pod
+		}
+		p := verdict.Packet{Src: f.From, Dst: f.To, Protocol: f.Protocol, DstPort: f.Port}
+		if f.Protocol == oracle.ICMP || f.Protocol == oracle.ICMPv6 {
+			p.SrcPort = uint16(f.Type)
+		}
+		want, got := oracle.Judge(c.Snapshot, f), tables.Judge(p)
+		// Only the interfaces of this node are here.
+		if got.Input.Interface != "" && want.Egress.Allowed != got.Input.Allowed {
+			return f.String() + ": " + got.Input.String() + ", but " + want.Egress.Reason + " in " + want.Egress.Policy
+		}
+		if got.Output.Interface != "" && want.Ingress.Allowed != got.Output.Allowed {
+			return f.String() + ": " + got.Output.String() + ", but " + want.Ingress.Reason + " in " + want.Ingress.Policy
+		}
+	}
+	return ""
+}
