@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// Addr is an address as two big-endian words. IPv4 has Hi 0 and the address in Lo.
+// Addr is an address as two big-endian words. Of IPv4 the address is Lo.
 type Addr struct{ Hi, Lo uint64 }
 
 // AddrOf returns a as words. IPv4 addresses mapped to IPv6 count as IPv6.

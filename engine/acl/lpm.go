@@ -1,6 +1,9 @@
 package acl
 
-import "slices"
+import (
+	"math/bits"
+	"slices"
+)
 
 // Longest prefix match to classes: one hash per length of prefix, searched by halves. A
 // list has few lengths (/32 of pods, some blocks), so a lookup is one or two probes, each
@@ -120,7 +123,7 @@ func (l *levels) layout(six bool, grow int) ([]level, int) {
 // maxProbe from its place: whoever chooses the prefixes does not choose how long lookups
 // take.
 const (
-	maxProbe = 128
+	maxProbe = 256
 	tries    = 4 // seeds for one size
 	maxGrow  = 3
 )
@@ -133,10 +136,23 @@ func seeds(k int) uint64 {
 	return x ^ x>>31 | 1
 }
 
-func newTable4(ps []prefix, l levels) table4 {
-	if t, ok := newSteps4(ps, l); ok {
-		return t
+// newTable4 returns the match for prefixes of IPv4, in order, whose numbers are their
+// classes.
+func newTable4(ps []prefix, parents []uint32) table4 {
+	lengths := uint64(0)
+	for i := range ps {
+		lengths |= 1 << ps[i].bits
 	}
+	if bits.OnesCount64(lengths&^1) > 0 {
+		c := cutsOf(ps)
+		if c.dense() || bits.OnesCount64(lengths&^1) > maxLevels {
+			var t table4
+			t.steps.addCuts(0, c, 0)
+			t.steps.nodes, t.steps.words = slices.Clip(t.steps.nodes), slices.Clip(slices.Clone(t.steps.words))
+			return t
+		}
+	}
+	l := plan(ps, parents, 0, len(ps))
 	for k := 0; ; k++ {
 		t := table4{def: l.def, seed: seeds(k)}
 		var n int
@@ -148,14 +164,10 @@ func newTable4(ps []prefix, l levels) table4 {
 	}
 }
 
-// newSteps4 returns the table that needs no levels, if that is better.
-func newSteps4(ps []prefix, l levels) (table4, bool) {
-	t := table4{def: l.def}
-	if len(l.bits) == 0 {
-		return t, true
-	}
+// cutsOf returns the classes of all addresses of IPv4.
+func cutsOf(ps []prefix) cuts {
 	var c cuts
-	c.add(0, ref(l.def))
+	c.add(0, noClass)
 	around := []uint32{noClass}
 	leave := func(before uint64) {
 		for n := len(around); n > 1; n = len(around) {
@@ -176,9 +188,7 @@ func newSteps4(ps []prefix, l levels) (table4, bool) {
 		around = append(around, uint32(i)+1)
 	}
 	leave(1 << 32)
-	at := t.steps.addCuts(0, c, 0)
-	t.steps.nodes, t.steps.words = slices.Clip(t.steps.nodes), slices.Clip(slices.Clone(t.steps.words))
-	return t, len(l.bits) > maxLevels || t.steps.nodes[at].kind == kindDirect
+	return c
 }
 
 // fill enters all of l and reports whether it did so within maxProbe.
@@ -199,7 +209,9 @@ func (t *table4) fill(l *levels) bool {
 	return ok
 }
 
-func newTable6(l levels) table6 {
+// newTable6 returns the match for the prefixes of ps from first on, which are IPv6.
+func newTable6(ps []prefix, parents []uint32, first int) table6 {
+	l := plan(ps, parents, first, len(ps))
 	for k := 0; ; k++ {
 		t := table6{def: l.def, seed: seeds(k)}
 		var n int

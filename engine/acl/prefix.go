@@ -152,8 +152,8 @@ func newClasses(ps []prefix) (classes, ranges) {
 	for i, p := range ps[fours:] {
 		s.six[i] = prefix6{p.Addr, p.bits}
 	}
-	s.lpm4 = newTable4(ps[:fours], plan(ps, parents, 0, fours))
-	s.lpm6 = newTable6(plan(ps, parents, fours, len(ps)))
+	s.lpm4 = newTable4(ps[:fours], parents)
+	s.lpm6 = newTable6(ps, parents, fours)
 	return s, last
 }
 

@@ -20,14 +20,19 @@ func (c *cuts) add(start uint32, to ref) {
 	c.starts, c.refs = append(c.starts, start), append(c.refs, to)
 }
 
+// dense reports whether an array of all values but those at both ends is small.
+func (c *cuts) dense() bool {
+	last := len(c.starts) - 1
+	return last > 0 && c.refs[0] == c.refs[last] && c.starts[last]-c.starts[1] <= 4*uint32(last)
+}
+
 // minBuckets is how many intervals are worth buckets.
 const minBuckets = 16
 
 // addCuts makes a node of c.
 func (t *tree) addCuts(f field, c cuts, first uint32) ref {
 	n := node{kind: kindSearch, field: f, size: uint32(len(c.starts)), at: uint32(len(t.words)), first: first}
-	last := len(c.starts) - 1
-	if last > 0 && c.refs[0] == c.refs[last] && c.starts[last]-c.starts[1] <= 4*n.size {
+	if c.dense() {
 		t.addValues(&n, c)
 		return t.addNode(n)
 	}

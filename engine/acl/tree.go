@@ -68,8 +68,8 @@ type node struct {
 	// sub is the node of the shape; the set of kindLooks; with kindDirect what is at all other
 	// values; with kindBuckets their number shifted left by 6, and the logarithm of their size.
 	sub ref
-	// first is the first rule below, next left aside. In a shape, below its node of protocol, it is
-	// also the answer for fragments.
+	// first is the first rule below, without those of next. In a shape, below its node of
+	// protocol, it is the answer for fragments.
 	first uint32
 	next  ref // rules that hold the same points
 }
@@ -178,10 +178,11 @@ func (l *List) enter(k *Key, p *point) ref {
 
 // find is match from what enter returned.
 func (l *List) find(at ref, k *Key, p *point) uint32 {
-	if by := l.gate(p.six).by; by != fieldDst {
+	by := l.gate(p.six).by
+	if by != fieldDst {
 		p.v[fieldDst] = l.dst.of(&k.Dst, p.six)
 	}
-	if by := l.gate(p.six).by; by != fieldSrc {
+	if by != fieldSrc {
 		p.v[fieldSrc] = l.src.of(&k.Src, p.six)
 	}
 	p.looked = false
