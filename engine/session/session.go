@@ -54,18 +54,25 @@ const (
 )
 
 // Keys are the keys under which a packet's session may stand; the second only for answers
-// of ICMP, which may belong to a query or stand for themselves.
+// of ICMP, which may belong to a query or stand for themselves. The last is that of the
+// session that a rule makes for the packet.
 type Keys struct {
-	First, Second Key
-	Two           bool
-	// New is the key of the session that a rule makes for the packet.
-	New *Key
+	first, second Key
+	two           bool
+}
+
+// own is the key of the session that a rule makes for the packet.
+func (k *Keys) own() *Key {
+	if k.two {
+		return &k.second
+	}
+	return &k.first
 }
 
 // Set fills k in for flow f that comes from the near end of interface index (input), or
 // goes to it.
 func (k *Keys) Set(f *Flow, index uint32, input bool) {
-	n := &k.First
+	n := &k.first
 	*n = Key{a: f.Addrs[0], e: uint64(index) << 32, f: uint32(f.Proto)}
 	near, far := f.Src, f.Dst
 	if f.IP6 {
@@ -76,7 +83,7 @@ func (k *Keys) Set(f *Flow, index uint32, input bool) {
 	} else if !input {
 		n.a = bits.RotateLeft64(n.a, 32)
 	}
-	k.Two, k.New = false, n
+	k.two = false
 	if !f.Later && (f.Proto == protoICMP && !f.IP6 || f.Proto == protoICMPv6 && f.IP6) {
 		k.setICMP(f, input)
 		return
@@ -90,7 +97,7 @@ func (k *Keys) Set(f *Flow, index uint32, input bool) {
 // setICMP ends what Set began: a query and its answer share a session, all other messages
 // have one that holds for their own direction only.
 func (k *Keys) setICMP(f *Flow, input bool) {
-	n := &k.First
+	n := &k.first
 	way := uint32(0)
 	if !input {
 		way = keyOutput
@@ -109,7 +116,7 @@ func (k *Keys) setICMP(f *Flow, input bool) {
 	case answer:
 		n.e |= uint64(query)<<16 | uint64(f.Dst)
 		n.f |= keyQuery | way ^ keyOutput
-		k.Second, k.Two, k.New = alone, true, &k.Second
+		k.second, k.two = alone, true
 	default:
 		*n = alone
 	}

@@ -3,7 +3,7 @@ package session
 import "iter"
 
 // candidates is how many sessions of a shard are looked at to make room in a full table.
-const candidates = 64
+const candidates = 16
 
 // recycle makes room in a shard for one more session: it ends one that is over anyway, or
 // the oldest transient TCP session, of the candidates that the shard's random order of

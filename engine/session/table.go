@@ -103,10 +103,10 @@ func (t *Table) place(hash uint64) (s int, one, two *bucket) {
 
 // Find returns the session of the packet with these keys. It takes no lock.
 func (t *Table) Find(k *Keys) (Ref, bool) {
-	if r, ok := t.find(&k.First); ok || !k.Two {
+	if r, ok := t.find(&k.first); ok || !k.two {
 		return r, ok
 	}
-	return t.find(&k.Second)
+	return t.find(&k.second)
 }
 
 func (t *Table) find(k *Key) (Ref, bool) {
@@ -172,7 +172,7 @@ func (t *Table) Policy(r Ref) uint32 { return t.records[r.place].policy.Load() }
 // SetPolicy notes that a session was judged again, and counts that.
 func (t *Table) SetPolicy(r Ref, k *Keys, policy uint32) {
 	t.records[r.place].policy.Store(policy)
-	t.faces[k.First.iface()].news.Add(1)
+	t.faces[k.first.iface()].news.Add(1)
 }
 
 // Added says how Add ended.
@@ -184,9 +184,9 @@ const (
 	Full
 )
 
-// Add makes the session that k.New names, at the time now, let through by policy.
+// Add makes the session of the packet with these keys, at the time now, let through by policy.
 func (t *Table) Add(k *Keys, policy, now uint32) (Ref, Added) {
-	key := k.New
+	key := k.own()
 	i := key.iface()
 	if uint64(i) >= uint64(len(t.faces)) {
 		return Ref{}, Full

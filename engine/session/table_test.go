@@ -237,17 +237,17 @@ func TestModel(t *testing.T) {
 	for n := range 200000 {
 		f := flow4(rnd.Uint32N(40), 2, uint16(rnd.UintN(40)), 80, []uint8{6, 17}[rnd.IntN(2)])
 		k := keys(f, 1, rnd.IntN(2) == 0)
-		want, there := model[k.First]
+		want, there := model[k.first]
 		got, ok := table.Find(k)
 		if ok != there || got != want && ok {
 			t.Fatalf("step %d: found %v, want %v", n, ok, there)
 		}
 		switch {
 		case !there:
-			model[k.First] = table.must(t, k, uint32(n/100))
+			model[k.first] = table.must(t, k, uint32(n/100))
 		case rnd.IntN(3) == 0:
 			table.Delete(got)
-			delete(model, k.First)
+			delete(model, k.first)
 		}
 		if table.Count() != len(model) {
 			t.Fatalf("step %d: %d sessions, want %d", n, table.Count(), len(model))

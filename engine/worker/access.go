@@ -234,6 +234,9 @@ func (w *Worker) remember(v *vector, i int) {
 	}
 	s.stamp = uint16(b.clock)
 	s.adj |= uint32(n.bits)
+	if n.bits&(flowInSession|flowOutSession) != 0 && uint8(v.key[i].f) == packet.ProtoTCP {
+		s.adj |= flowTCP
+	}
 	s.leaf |= uint32(n.seen)
 	e := b.flows.put(&v.key[i], v.hash[i], s)
 	if n.bits != 0 {

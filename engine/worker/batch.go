@@ -10,16 +10,18 @@ import (
 
 // vector is the packets of one batch side by side, so that a stage is a short loop.
 type vector struct {
-	n    int
-	buf  [packet.BatchSize]*packet.Buffer
-	head [packet.BatchSize]*packet.Head // of plain packets, nil for others
-	size [packet.BatchSize]uint32       // from the network header on, in bytes
-	key  [packet.BatchSize]flowKey
-	hash [packet.BatchSize]uint64
-	dst  [packet.BatchSize]uint32 // IPv4 only
-	adj  [packet.BatchSize]uint32
-	leaf [packet.BatchSize]uint32
-	note [packet.BatchSize]note // of packets that the flow cache does not know
+	n int
+	// plain says that all packets are.
+	plain bool
+	buf   [packet.BatchSize]*packet.Buffer
+	head  [packet.BatchSize]*packet.Head // of plain packets, nil for others
+	size  [packet.BatchSize]uint32       // from the network header on, in bytes
+	key   [packet.BatchSize]flowKey
+	hash  [packet.BatchSize]uint64
+	dst   [packet.BatchSize]uint32 // IPv4 only
+	adj   [packet.BatchSize]uint32
+	leaf  [packet.BatchSize]uint32
+	note  [packet.BatchSize]note // of packets that the flow cache does not know
 }
 
 // batch is the state of the batch at work.
@@ -32,7 +34,7 @@ type batch struct {
 	guarded    bool // some interface has access lists
 	stateful   *Stateful
 	clock      uint32
-	judged     [32]uint32 // packets that the flow cache let pass, by their flow's bits
+	judged6    uint64     // of IPv6: see lanes
 	iface      *Interface // that the batch came in by
 	l3         uint32     // where the network header of its plain packets is
 	rx         received
@@ -79,9 +81,6 @@ func (w *Worker) process(index uint32, n int) {
 	}
 	w.flush()
 	w.giveBack()
-	if b.guarded {
-		w.countJudged()
-	}
 }
 
 // see notes what the State holds: first the interfaces, then what was published before

@@ -60,6 +60,7 @@ const (
 	flowOut        = 1 << 2 // by those of the interface it goes out by
 	flowOutSession = 1 << 3
 	flowCounts     = 1 << 4 // by a rule that counts
+	flowTCP        = 1 << 5 // with sessions that TCP flags matter to
 
 	flowBits = 8
 	// flowLimit is above the adjacencies and leaves that fit beside a byte.
@@ -187,16 +188,47 @@ func (c *flowCache) put(k *flowKey, hash uint64, s flowState) *flowState {
 		*e = flowEntry6{key: *k, flowState: s}
 		return &e.flowState
 	}
-	line := &c.four[first(hash, len(c.four))]
-	e := &line[hash>>63] // displaced when nobody is stale
-	for _, l := range [2]*[2]flowEntry4{&c.four[second(hash, len(c.four))], line} {
-		for i := range l {
-			if l[i].generation != s.generation {
-				e = &l[i]
-			}
-		}
+	e := c.stale4(second(hash, len(c.four)), s.generation)
+	if f := c.stale4(first(hash, len(c.four)), s.generation); f != nil {
+		e = f
+	}
+	if e == nil {
+		e = c.vacate(hash, s.generation)
 	}
 	s.f = uint16(k.f)
 	*e = flowEntry4{a: k.a, e: k.e, flowState: s}
 	return &e.flowState
+}
+
+// stale4 is an entry of a line that counts no more, or nil.
+func (c *flowCache) stale4(line uint64, generation uint32) *flowEntry4 {
+	l := &c.four[line]
+	for i := range l {
+		if l[i].generation != generation {
+			return &l[i]
+		}
+	}
+	return nil
+}
+
+// vacate makes room in the two full lines of a hash. Its entries may stand elsewhere, too:
+// one that finds a stale place there moves. Else one is forgotten.
+func (c *flowCache) vacate(hash uint64, generation uint32) *flowEntry4 {
+	for _, line := range [2]uint64{first(hash, len(c.four)), second(hash, len(c.four))} {
+		for i := range c.four[line] {
+			e := &c.four[line][i]
+			k := flowKey{a: e.a, e: e.e, f: uint32(e.f)}
+			h := k.hash()
+			other := first(h, len(c.four))
+			if other == line {
+				other = second(h, len(c.four))
+			}
+			if to := c.stale4(other, generation); to != nil {
+				*to = *e
+				*c.passOf(&k, h, &to.flowState) = c.passes4[line][i]
+				return e
+			}
+		}
+	}
+	return &c.four[first(hash, len(c.four))][hash>>63]
 }

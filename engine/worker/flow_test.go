@@ -58,3 +58,29 @@ func TestFlowCacheForgetsWithTheGeneration(t *testing.T) {
 		}
 	}
 }
+
+// Flows that fill less than half of the cache all have their place in it.
+func TestFlowCacheHasRoom(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 9))
+	c := newFlowCache()
+	keys := make([]flowKey, 100000)
+	for i := range keys {
+		keys[i] = flowKey{a: r.Uint64(), e: 1<<32 | uint64(r.Uint32()), f: 6}
+	}
+	missing := 0
+	for round := range 3 {
+		missing = 0
+		for i := range keys {
+			if k := &keys[i]; c.find(k, k.hash(), 1) == nil {
+				missing++
+				s := c.put(k, k.hash(), flowState{generation: 1, adj: uint32(i) << flowBits})
+				*c.passOf(k, k.hash(), s) = pass{inRule: uint32(i)}
+			} else if s := c.find(k, k.hash(), 1); s.adj>>flowBits != uint32(i) || c.passOf(k, k.hash(), s).inRule != uint32(i) {
+				t.Fatalf("flow %d in round %d is known as %d, let through by %d", i, round, s.adj>>flowBits, c.passOf(k, k.hash(), s).inRule)
+			}
+		}
+	}
+	if missing > 0 {
+		t.Errorf("%d flows of %d push each other out", missing, len(keys))
+	}
+}

@@ -173,13 +173,13 @@ func (g *Guard) add(w *Worker, list, rule, size uint32) {
 	}
 }
 
-// renew notes a packet of a flow that access lists let pass before, and reports whether it
-// may pass still: not when one of its sessions has ended.
+// renew looks closer at a packet of a flow that access lists let pass before, and reports
+// whether it may pass still: not when one of its sessions has ended.
 func (w *Worker) renew(v *vector, i int, s *flowState) bool {
 	b := &w.batch
 	bits := uint8(s.adj)
 	flags := uint8(0)
-	if bits&(flowInSession|flowOutSession) != 0 && uint8(v.key[i].f) == packet.ProtoTCP {
+	if bits&flowTCP != 0 {
 		flags = tcpFlags(v.buf[i])
 	}
 	if s.stamp != uint16(b.clock) || flags&^uint8(s.leaf) != 0 || bits&flowCounts != 0 {
@@ -187,10 +187,14 @@ func (w *Worker) renew(v *vector, i int, s *flowState) bool {
 			return false
 		}
 	}
-	if v.head[i] == nil && bits&flowOut != 0 {
-		v.buf[i].Meta[metaOwn] |= judgedBit
+	if v.head[i] == nil {
+		if bits&flowOut != 0 {
+			v.buf[i].Meta[metaOwn] |= judgedBit
+		}
+		if v.key[i].f&keyV6 != 0 {
+			b.judged6 += lanes(uint32(bits))
+		}
 	}
-	b.judged[bits&15|uint8(v.key[i].f>>4)&16]++
 	return true
 }
 
@@ -230,28 +234,28 @@ func (w *Worker) renewSlow(v *vector, i int, s *flowState, flags uint8) bool {
 	return true
 }
 
+// lanes spreads the four lowest bits of a flow over the 16-bit lanes of a word, so that a
+// sum over a batch counts each of them.
+func lanes(bits uint32) uint64 {
+	return uint64(bits&15) * (1 | 1<<15 | 1<<30 | 1<<45) & (1 | 1<<16 | 1<<32 | 1<<48)
+}
+
 // countJudged counts the packets that the flow cache let pass for the lists that had
 // judged their flows.
-func (w *Worker) countJudged() {
-	for bits, n := range w.batch.judged {
-		if n == 0 {
-			continue
-		}
-		w.batch.judged[bits] = 0
-		v6 := bits&16 != 0
-		for _, d := range [2]struct {
-			checked, session int
-			input            bool
-		}{{flowIn, flowInSession, true}, {flowOut, flowOutSession, false}} {
-			if bits&d.checked == 0 {
-				continue
-			}
-			why := aclPermit
-			if bits&d.session != 0 {
-				why = aclExist
-			}
-			w.count.Errors[aclReason(aclCheck, d.input, v6)] += uint64(n)
-			w.count.Errors[aclReason(why, d.input, v6)] += uint64(n)
-		}
+func (w *Worker) countJudged(all uint64) {
+	six := w.batch.judged6
+	w.batch.judged6 = 0
+	for _, c := range [2]struct {
+		lanes uint64
+		v6    bool
+	}{{all - six, false}, {six, true}} {
+		w.countLanes(uint16(c.lanes), uint16(c.lanes>>16), true, c.v6)
+		w.countLanes(uint16(c.lanes>>32), uint16(c.lanes>>48), false, c.v6)
 	}
+}
+
+func (w *Worker) countLanes(checked, sessions uint16, input, v6 bool) {
+	w.count.Errors[aclReason(aclCheck, input, v6)] += uint64(checked)
+	w.count.Errors[aclReason(aclExist, input, v6)] += uint64(sessions)
+	w.count.Errors[aclReason(aclPermit, input, v6)] += uint64(checked - sessions)
 }

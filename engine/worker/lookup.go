@@ -38,14 +38,30 @@ func (w *Worker) recall(v *vector) {
 		v.hash[i] = v.flow(i).hash()
 	}
 	b.flows.touch(v.hash[:v.n])
-	misses := b.miss[:0]
+	misses, stamp, generation := b.miss[:0], uint16(b.clock), b.generation
+	judged := uint64(0)
+	special := uint32(flowCounts | flowTCP) // flows of which each packet is looked at
+	if !v.plain {
+		special = 1<<flowBits - 1
+	}
 	for i := range v.n {
-		s := b.flows.find(&v.key[i], v.hash[i], b.generation)
-		if s != nil && (uint8(s.adj) == 0 || w.renew(v, i, s)) {
-			v.adj[i], v.leaf[i] = s.adj>>flowBits, s.leaf>>flowBits
+		s := b.flows.find(&v.key[i], v.hash[i], generation)
+		if s == nil {
+			misses = append(misses, uint8(i))
 			continue
 		}
-		misses = append(misses, uint8(i))
+		adj := s.adj
+		if bits := adj & (1<<flowBits - 1); bits != 0 {
+			if (bits&special != 0 || s.stamp != stamp) && !w.renew(v, i, s) {
+				misses = append(misses, uint8(i))
+				continue
+			}
+			judged += lanes(bits)
+		}
+		v.adj[i], v.leaf[i] = adj>>flowBits, s.leaf>>flowBits
+	}
+	if judged != 0 {
+		w.countJudged(judged)
 	}
 	if len(misses) == 0 {
 		return

@@ -28,8 +28,10 @@ func (w *Worker) parse(bufs []*packet.Buffer) {
 	b.rx = received{}
 	front := ifc.front()
 	b.l3 = front.l3
+	plain := 0
 	for i := 0; i < len(bufs); {
 		n, bytes := v.parsePlain(bufs[i:], &front)
+		plain += n
 		b.rx.ip4 += uint64(n)
 		b.rx.bytes += bytes
 		b.rx.unicast.add(uint64(n), bytes)
@@ -39,6 +41,7 @@ func (w *Worker) parse(bufs []*packet.Buffer) {
 			i++
 		}
 	}
+	v.plain = plain == v.n
 	w.countRx(ifc, len(bufs))
 }
 
