@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"strings"
 	"testing"
@@ -19,6 +20,12 @@ func watchAPI(t *testing.T, kubeconfig string) *API {
 	if err != nil {
 		t.Fatal(err)
 	}
+	runAPI(t, a)
+	return a
+}
+
+// runAPI runs it until the test ends.
+func runAPI(t testing.TB, a *API) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
@@ -28,7 +35,6 @@ func watchAPI(t *testing.T, kubeconfig string) *API {
 			t.Error(err)
 		}
 	})
-	return a
 }
 
 // await waits, for at most a minute, until the facts hold all of some lines and none of
@@ -292,4 +298,57 @@ type logLines chan string
 func (l logLines) Write(line []byte) (int, error) {
 	l <- string(line)
 	return len(line), nil
+}
+
+// TestIntegrationDoorsAgree: the same objects are the same facts, whichever door they come
+// by.
+func TestIntegrationDoorsAgree(t *testing.T) {
+	c := kubetest.Start(t)
+	c.InstallPolicyAPI()
+	c.ApplyFile("../../deploy/rbac.yaml")
+	c.Apply(shop)
+	c.Apply(adminPolicy)
+	a := watchAPI(t, c.Kubeconfig("millrace", "millrace-agent", 0))
+	await(t, a, "pod shop/web ", "clusternetworkpolicy deny ", "endpointslice shop/web-1 ")
+	dir := t.TempDir()
+	for path, kind := range map[string]string{
+		"/api/v1/nodes": "Node", "/api/v1/namespaces": "Namespace", "/api/v1/pods": "Pod", "/api/v1/services": "Service",
+		"/apis/networking.k8s.io/v1/networkpolicies": "NetworkPolicy", "/apis/discovery.k8s.io/v1/endpointslices": "EndpointSlice",
+		"/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies": "ClusterNetworkPolicy",
+	} {
+		version := strings.TrimPrefix(strings.TrimPrefix(path[:strings.LastIndexByte(path, '/')], "/apis/"), "/api/")
+		text := ""
+		for _, item := range c.List(path) {
+			// Items of a list stand without their kind.
+			text += `{"apiVersion":"` + version + `","kind":"` + kind + `",` + strings.TrimPrefix(dropHead(t, item), "{") + "\n---\n"
+		}
+		write(t, dir, kind+".yaml", text)
+	}
+	d, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, files := a.Snapshot(), d.Snapshot()
+	if server.String() != files.String() {
+		t.Errorf("the API server says\n%s\nthe directory\n%s", server, files)
+	}
+	if c := cluster.Compare(server, files); !c.Empty() {
+		t.Errorf("the doors differ in %+v", c)
+	}
+}
+
+// dropHead leaves kind and version out of an object.
+func dropHead(t *testing.T, item json.RawMessage) string {
+	t.Helper()
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(item, &fields); err != nil {
+		t.Fatal(err)
+	}
+	delete(fields, "kind")
+	delete(fields, "apiVersion")
+	text, err := json.Marshal(fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
