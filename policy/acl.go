@@ -164,9 +164,13 @@ func (a *draft) add(o Origin, do dataplane.Action, terms []term) {
 	}
 }
 
-// name makes the ACL, named by its content.
+// name makes the ACL, named by its content and by whom it is from.
 func (a *draft) name(head, tail string) *compiled {
-	id := hashRules(head+"/"+tail, a.rules)
+	identity := head + "/" + tail
+	for _, o := range a.origins {
+		identity += fmt.Sprintf(" %d by %s", o.Rules, o)
+	}
+	id := hashRules(identity, a.rules)
 	return &compiled{acl: dataplane.ACL{Name: aclName(head, tail, id), Rules: a.rules}, origins: a.origins}
 }
 

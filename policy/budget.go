@@ -6,8 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-
-	"github.com/millrace/millrace/dataplane"
 )
 
 // exclude closes a policy that does not fit.
@@ -55,11 +53,10 @@ func (b *build) shorten(lists *[2][]*compiled) {
 }
 
 func merge(d Direction, list []*compiled) *compiled {
-	var rules []dataplane.Rule
-	var origins []Origin
-	for _, a := range list {
-		rules = append(rules, a.acl.Rules...)
-		origins = append(origins, a.origins...)
+	a := draft{direction: d}
+	for _, c := range list {
+		a.rules = append(a.rules, c.acl.Rules...)
+		a.origins = append(a.origins, c.origins...)
 	}
-	return &compiled{acl: dataplane.ACL{Name: aclName("merged", d.String(), hashRules("merged", rules)), Rules: rules}, origins: origins}
+	return a.name("merged", d.String())
 }

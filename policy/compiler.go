@@ -68,6 +68,7 @@ func (c *Compiler) takePolicies(s cluster.Snapshot, changed cluster.Changes) {
 			n.policies = slices.Insert(n.policies, i, readNetworkPolicy(p))
 		case found:
 			n.policies = slices.Delete(n.policies, i, i+1)
+			c.heard[n.name] = true
 		}
 	}
 	if len(changed.ClusterPolicies) == 0 {

@@ -16,6 +16,7 @@ import (
 // namespace is what policies need to know of one: its labels, and the pods in it by class.
 type namespace struct {
 	name     string
+	known    bool // there is an object of it; else it is only heard of
 	labels   labels.Set
 	changed  uint64 // the round of the last change of its labels or policies
 	classes  map[string]*class
@@ -49,6 +50,7 @@ type facts struct {
 	pods       map[cluster.PodKey]*pod
 	nodes      map[string]cluster.Node
 	attached   map[cluster.PodKey][]netip.Addr // what attachments add to the pods of this node
+	heard      map[string]bool                 // namespaces that may have lost their last object
 	sets       map[setKey]*podSet
 	named      map[portName]*namedSet
 	nodeSets   map[string]*nodeSet
@@ -66,7 +68,7 @@ type Work struct {
 
 func newFacts() facts {
 	return facts{
-		namespaces: map[string]*namespace{}, pods: map[cluster.PodKey]*pod{}, nodes: map[string]cluster.Node{}, attached: map[cluster.PodKey][]netip.Addr{},
+		namespaces: map[string]*namespace{}, pods: map[cluster.PodKey]*pod{}, nodes: map[string]cluster.Node{}, attached: map[cluster.PodKey][]netip.Addr{}, heard: map[string]bool{},
 		sets: map[setKey]*podSet{}, named: map[portName]*namedSet{}, nodeSets: map[string]*nodeSet{},
 	}
 }
@@ -99,14 +101,16 @@ func (f *facts) space(name string) *namespace {
 }
 
 func (f *facts) takeNamespace(s cluster.Snapshot, name string) {
+	object, known := s.Namespaces[name]
 	set := labels.Set{}
-	maps.Copy(set, s.Namespaces[name].Labels)
+	maps.Copy(set, object.Labels)
 	set[corev1.LabelMetadataName] = name
 	n := f.space(name)
-	if maps.Equal(n.labels, set) {
+	f.heard[name] = f.heard[name] || !known
+	if n.known == known && maps.Equal(n.labels, set) {
 		return
 	}
-	n.labels, n.changed = set, f.round
+	n.known, n.labels, n.changed = known, set, f.round
 	for _, c := range n.classes {
 		f.leaveSets(c)
 		f.enterSets(c)
@@ -197,6 +201,7 @@ func (f *facts) leaveClass(p *pod) {
 	if len(c.pods) == 0 {
 		f.leaveSets(c)
 		delete(c.namespace.classes, c.key)
+		f.heard[c.namespace.name] = true
 	}
 	p.class = nil
 }

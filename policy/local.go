@@ -6,10 +6,11 @@ import (
 
 // localPod is a pod with an interface on the node, and the policies about it.
 type localPod struct {
-	key   cluster.PodKey
-	pod   *pod   // nil: there are no facts of it, or it is on the host's network
-	round uint64 // when its policies were looked for
-	asked bool   // they were
+	key       cluster.PodKey
+	namespace *namespace // nil: nothing is known of it
+	pod       *pod       // nil: there are no facts of it
+	round     uint64     // when its policies were looked for
+	asked     bool       // they were
 
 	isolated        [2]bool // by NetworkPolicies, by Direction
 	networkPolicies [2][]*networkPolicy
@@ -27,10 +28,10 @@ func (c *Compiler) find(l *localPod) {
 	if n != nil {
 		last = max(last, n.changed)
 	}
-	if l.asked && l.pod == p && last <= l.round {
+	if l.asked && l.namespace == n && l.pod == p && last <= l.round {
 		return
 	}
-	*l = localPod{key: l.key, pod: p, round: c.round, asked: true}
+	*l = localPod{key: l.key, namespace: n, pod: p, round: c.round, asked: true}
 	switch {
 	case l.key == (cluster.PodKey{}), p != nil && p.hostNetwork:
 		// It is no pod of Kubernetes, or none that policies are about.
@@ -80,7 +81,7 @@ func (c *Compiler) findUnknown(l *localPod, n *namespace) {
 	}
 	for _, p := range c.clusterPolicies {
 		for d, rules := range p.rules {
-			if len(rules) > 0 && (n == nil || p.subject.inNamespace(n)) {
+			if len(rules) > 0 && (n == nil || !n.known || p.subject.inNamespace(n)) {
 				l.isolated[d] = true
 			}
 		}

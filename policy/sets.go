@@ -97,8 +97,15 @@ func (f *facts) leaveSets(c *class) {
 	c.sets = nil
 }
 
-// sweep forgets the sets that no rule needs any more.
+// sweep forgets the sets that no rule needs any more, and the namespaces that are nothing
+// but names.
 func (f *facts) sweep() {
+	for name := range f.heard {
+		if n := f.namespaces[name]; n != nil && !n.known && len(n.classes)+len(n.policies) == 0 {
+			delete(f.namespaces, name)
+		}
+	}
+	clear(f.heard)
 	gone := map[*podSet]bool{}
 	for key, s := range f.sets {
 		if s.used != f.round {

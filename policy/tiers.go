@@ -22,7 +22,7 @@ type ordered struct {
 func (o ordered) action() action { return o.worked.rule.action }
 
 func (o ordered) origin() Origin {
-	return Origin{Object: o.policy.object, Rule: o.worked.rule.index}
+	return Origin{Object: o.policy.object, Direction: o.worked.rule.direction, Rule: o.worked.rule.index}
 }
 
 // tier writes the ACLs of a tier for one pod: one per policy, and one more per rule that
@@ -102,9 +102,10 @@ func (b *build) draft(l *localPod, d Direction, o Object, key string, size int, 
 // tierACL writes consecutive rules of one policy, none of which passes.
 func (b *build) tierACL(l *localPod, d Direction, rules []ordered) {
 	var key strings.Builder
+	key.WriteString(head(rules[0].policy))
 	n := 0
 	for _, r := range rules {
-		fmt.Fprintf(&key, "%d ", r.worked.id)
+		fmt.Fprintf(&key, " %d", r.worked.id)
 		n += size(r.worked.terms)
 	}
 	b.draft(l, d, rules[0].policy.object, key.String(), n, func() *compiled {
@@ -154,7 +155,7 @@ func (b *build) passACL(l *localPod, d Direction, p ordered, behind outcome) {
 	end := behind.end
 	end.terms = p.worked.terms
 	list, n = append(list, end), n+size(end.terms)
-	b.draft(l, d, p.policy.object, fmt.Sprintf("%d passes to %s", p.worked.id, behind.key), n, func() *compiled {
+	b.draft(l, d, p.policy.object, fmt.Sprintf("%s %d passes to %s", head(p.policy), p.worked.id, behind.key), n, func() *compiled {
 		a := draft{direction: d}
 		for _, c := range list {
 			c.origin.Via = p.origin().String()
