@@ -7,15 +7,18 @@ import (
 	"slices"
 
 	"github.com/millrace/millrace/cluster"
+	"github.com/millrace/millrace/policy/oracle"
 )
 
 // Shrink makes a case smaller as long as it still fails: it leaves out connections and
-// objects, then parts of objects, until every further step would let it pass.
+// objects, then parts of objects, until every further step would let it pass. What was
+// sound stays so: no policy is broken by it, and no attachment loses its pod.
 func Shrink(c Case, fails func(Case) bool) Case {
 	for {
 		smaller, found := c, false
+		broken := len(oracle.New(c.Snapshot).Broken())
 		for candidate := range candidates(c) {
-			if fails(candidate) {
+			if len(oracle.New(candidate.Snapshot).Broken()) <= broken && fails(candidate) {
 				smaller, found = candidate, true
 				break
 			}
@@ -40,13 +43,23 @@ func candidates(c Case) iter.Seq[Case] {
 		}
 		s := c.Snapshot
 		put := func(s cluster.Snapshot) bool { return yield(Case{s, c.Flows}) }
-		_ = each(s.Pods, func(m map[cluster.PodKey]cluster.Pod) bool { s := s; s.Pods = m; return put(s) }) &&
+		_ = each(s.Pods, func(m map[cluster.PodKey]cluster.Pod) bool { return put(withPods(s, m)) }) &&
 			each(s.NetworkPolicies, func(m map[cluster.PolicyKey]cluster.NetworkPolicy) bool { s := s; s.NetworkPolicies = m; return put(s) }) &&
 			each(s.ClusterPolicies, func(m map[string]cluster.ClusterPolicy) bool { s := s; s.ClusterPolicies = m; return put(s) }) &&
 			each(s.Attachments, func(m map[cluster.AttachmentID]cluster.Attachment) bool { s := s; s.Attachments = m; return put(s) }) &&
 			each(s.Namespaces, func(m map[string]cluster.Namespace) bool { s := s; s.Namespaces = m; return put(s) }) &&
 			each(s.Nodes, func(m map[string]cluster.Node) bool { s := s; s.Nodes = m; return put(s) })
 	}
+}
+
+// withPods leaves out the attachments of pods that are not there.
+func withPods(s cluster.Snapshot, pods map[cluster.PodKey]cluster.Pod) cluster.Snapshot {
+	s.Pods, s.Attachments = pods, maps.Clone(s.Attachments)
+	maps.DeleteFunc(s.Attachments, func(_ cluster.AttachmentID, a cluster.Attachment) bool {
+		_, ok := pods[a.Pod]
+		return !ok
+	})
+	return s
 }
 
 // each hands on m without one of its values, for each, then with each value made smaller.
@@ -103,7 +116,7 @@ func cut(tree any, try func() bool) bool {
 	case map[string]any:
 		for _, key := range slices.Sorted(maps.Keys(node)) {
 			value := node[key]
-			if key == "Key" || key == "Name" || key == "ID" || key == "Pod" || empty(value) {
+			if identity(key) || empty(value) {
 				continue
 			}
 			delete(node, key)
@@ -114,7 +127,7 @@ func cut(tree any, try func() bool) bool {
 			}
 		}
 		for _, key := range slices.Sorted(maps.Keys(node)) {
-			if !cutList(node[key], func(l any) { node[key] = l }, try) {
+			if !identity(key) && !cutList(node[key], func(l any) { node[key] = l }, try) {
 				return false
 			}
 		}
@@ -141,6 +154,11 @@ func cutList(value any, set func(any), try func() bool) bool {
 		}
 	}
 	return cut(value, try)
+}
+
+// identity tells the fields that name an object or refer to one.
+func identity(key string) bool {
+	return slices.Contains([]string{"Key", "Name", "ID", "Pod", "Netns"}, key)
 }
 
 // empty tells what is not there in Go either: leaving it out makes nothing smaller.

@@ -13,22 +13,13 @@ import (
 	"github.com/millrace/millrace/cluster"
 )
 
-func (w world) admin(s side, f Flow, d *Decision) bool    { return w.tier(TierAdmin, s, f, d) }
-func (w world) baseline(s side, f Flow, d *Decision) bool { return w.tier(TierBaseline, s, f, d) }
+func (w World) admin(s side, f Flow, d *Decision) bool    { return w.tier(TierAdmin, s, f, d) }
+func (w World) baseline(s side, f Flow, d *Decision) bool { return w.tier(TierBaseline, s, f, d) }
 
 // tier walks the ClusterNetworkPolicies of a tier until a rule decides or passes on.
-func (w world) tier(t Tier, s side, f Flow, d *Decision) bool {
-	var list []cluster.ClusterPolicy
-	for _, p := range w.snapshot.ClusterPolicies {
-		if in, _ := tierOf(p); in == t {
-			list = append(list, p)
-		}
-	}
-	slices.SortFunc(list, func(a, b cluster.ClusterPolicy) int {
-		return cmp.Or(cmp.Compare(a.Spec.Priority, b.Spec.Priority), cmp.Compare(a.Name, b.Name))
-	})
+func (w World) tier(t Tier, s side, f Flow, d *Decision) bool {
 	d.Tier = t
-	for _, p := range list {
+	for _, p := range w.tiers[t] {
 		d.Policy = "ClusterNetworkPolicy " + p.Name
 		switch w.ask(p, s, f, d) {
 		case decided:
@@ -61,7 +52,7 @@ const (
 )
 
 // ask goes through the rules of one policy.
-func (w world) ask(p cluster.ClusterPolicy, s side, f Flow, d *Decision) outcome {
+func (w World) ask(p cluster.ClusterPolicy, s side, f Flow, d *Decision) outcome {
 	rules := clusterRulesOf(p.Spec, s.direction)
 	subject, err := w.isSubject(p.Spec.Subject, s.pod)
 	if err == nil && !subject || len(rules) == 0 {
@@ -93,7 +84,7 @@ func (w world) ask(p cluster.ClusterPolicy, s side, f Flow, d *Decision) outcome
 
 // isSubject says whether a policy is about a pod; pods on the host's network never get
 // here.
-func (w world) isSubject(subject policyv1alpha2.ClusterNetworkPolicySubject, pod cluster.Pod) (bool, error) {
+func (w World) isSubject(subject policyv1alpha2.ClusterNetworkPolicySubject, pod cluster.Pod) (bool, error) {
 	switch {
 	case (subject.Namespaces == nil) == (subject.Pods == nil):
 		return false, errors.New("subject: want either namespaces or pods")
@@ -127,7 +118,7 @@ func clusterRulesOf(p policyv1alpha2.ClusterNetworkPolicySpec, d Direction) (lis
 	return list
 }
 
-func (w world) ruleMatches(r clusterRule, s side, f Flow) bool {
+func (w World) ruleMatches(r clusterRule, s side, f Flow) bool {
 	peer := slices.ContainsFunc(r.peers, func(p policyv1alpha2.ClusterNetworkPolicyEgressPeer) bool {
 		in, err := w.isClusterPeer(p, s)
 		return in && err == nil
@@ -139,7 +130,7 @@ func (w world) ruleMatches(r clusterRule, s side, f Flow) bool {
 }
 
 // checkRule finds what is wrong with a rule.
-func (w world) checkRule(r clusterRule, d Direction) error {
+func (w World) checkRule(r clusterRule, d Direction) error {
 	var errs []error
 	switch r.action {
 	case policyv1alpha2.ClusterNetworkPolicyRuleActionAccept, policyv1alpha2.ClusterNetworkPolicyRuleActionDeny, policyv1alpha2.ClusterNetworkPolicyRuleActionPass:
@@ -166,7 +157,7 @@ func (w world) checkRule(r clusterRule, d Direction) error {
 }
 
 // isClusterPeer says whether who is opposite is one that a rule names.
-func (w world) isClusterPeer(p policyv1alpha2.ClusterNetworkPolicyEgressPeer, s side) (bool, error) {
+func (w World) isClusterPeer(p policyv1alpha2.ClusterNetworkPolicyEgressPeer, s side) (bool, error) {
 	fields := 0
 	for _, set := range [...]bool{p.Namespaces != nil, p.Pods != nil, p.Nodes != nil, len(p.Networks) > 0, len(p.DomainNames) > 0} {
 		if set {
@@ -209,7 +200,7 @@ func anyNodeIn(p party, selector *metav1.LabelSelector) (bool, error) {
 }
 
 // isProtocol says whether a flow has a protocol and port that a rule names.
-func (w world) isProtocol(p policyv1alpha2.ClusterNetworkPolicyProtocol, s side, f Flow) (bool, error) {
+func (w World) isProtocol(p policyv1alpha2.ClusterNetworkPolicyProtocol, s side, f Flow) (bool, error) {
 	type form struct {
 		set      bool
 		protocol uint8

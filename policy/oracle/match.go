@@ -23,7 +23,7 @@ func selects(selector *metav1.LabelSelector, set map[string]string) (bool, error
 
 // podIn says whether a pod matches a selector of namespaces and one of pods; nil selectors
 // match all.
-func (w world) podIn(p cluster.Pod, namespaces, pods *metav1.LabelSelector) (bool, error) {
+func (w World) podIn(p cluster.Pod, namespaces, pods *metav1.LabelSelector) (bool, error) {
 	in, err := true, error(nil)
 	if namespaces != nil {
 		if in, err = selects(namespaces, w.namespaceLabels(p.Key.Namespace)); err != nil {
@@ -42,7 +42,7 @@ func (w world) podIn(p cluster.Pod, namespaces, pods *metav1.LabelSelector) (boo
 
 // anyPodIn is podIn for whoever of a party is a pod. Selectors are judged also where
 // nobody is.
-func (w world) anyPodIn(p party, namespaces, pods *metav1.LabelSelector) (bool, error) {
+func (w World) anyPodIn(p party, namespaces, pods *metav1.LabelSelector) (bool, error) {
 	if _, err := w.podIn(cluster.Pod{}, namespaces, pods); err != nil {
 		return false, err
 	}
@@ -93,7 +93,7 @@ func checkPort(n int32) error {
 
 // namedPort says whether the flow's destination has a port of that name which is the one
 // that the flow goes to. Pods on the host's network are no destination that has names.
-func (w world) namedPort(s side, f Flow, name string, fits func(corev1.Protocol) bool) bool {
+func (w World) namedPort(s side, f Flow, name string, fits func(corev1.Protocol) bool) bool {
 	pods := s.peer.pods
 	if s.direction == Ingress {
 		pods = []cluster.Pod{s.pod}

@@ -3,7 +3,6 @@ package oracle
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,19 +14,15 @@ import (
 )
 
 // networkPolicies decides by NetworkPolicies when at least one isolates the pod.
-func (w world) networkPolicies(s side, f Flow, d *Decision) bool {
+func (w World) networkPolicies(s side, f Flow, d *Decision) bool {
 	var isolating []cluster.NetworkPolicy
 	broken := map[cluster.PolicyKey]error{}
-	for _, key := range slices.SortedFunc(maps.Keys(w.snapshot.NetworkPolicies), cluster.PolicyKey.Compare) {
-		p := w.snapshot.NetworkPolicies[key]
-		if key.Namespace != s.pod.Key.Namespace {
-			continue
-		}
+	for _, p := range w.inOrder[s.pod.Key.Namespace] {
 		err := w.checkPolicy(p)
 		selected, selectorErr := selects(&p.Spec.PodSelector, s.pod.Labels)
 		if (selected || selectorErr != nil) && hasDirection(p.Spec, s.direction) {
 			isolating = append(isolating, p)
-			broken[key] = err
+			broken[p.Key] = err
 		}
 	}
 	if len(isolating) == 0 {
@@ -94,7 +89,7 @@ func rulesOf(p networkingv1.NetworkPolicySpec, d Direction) (list []rule) {
 }
 
 // allowingRule is the first rule of a sound policy that matches, or -1.
-func (w world) allowingRule(p cluster.NetworkPolicy, s side, f Flow) int {
+func (w World) allowingRule(p cluster.NetworkPolicy, s side, f Flow) int {
 	return slices.IndexFunc(rulesOf(p.Spec, s.direction), func(r rule) bool {
 		peer := len(r.peers) == 0 || slices.ContainsFunc(r.peers, func(peer networkingv1.NetworkPolicyPeer) bool {
 			in, err := w.isPeer(p.Key.Namespace, peer, s)
@@ -110,7 +105,7 @@ func (w world) allowingRule(p cluster.NetworkPolicy, s side, f Flow) int {
 
 // checkPolicy finds what is wrong with a policy, in rules of both directions and whether
 // they are in force or not.
-func (w world) checkPolicy(p cluster.NetworkPolicy) error {
+func (w World) checkPolicy(p cluster.NetworkPolicy) error {
 	_, err := selects(&p.Spec.PodSelector, nil)
 	errs := []error{err}
 	for _, t := range p.Spec.PolicyTypes {
@@ -136,7 +131,7 @@ func (w world) checkPolicy(p cluster.NetworkPolicy) error {
 }
 
 // isPeer says whether who is opposite is one that a rule names.
-func (w world) isPeer(namespace string, p networkingv1.NetworkPolicyPeer, s side) (bool, error) {
+func (w World) isPeer(namespace string, p networkingv1.NetworkPolicyPeer, s side) (bool, error) {
 	switch {
 	case p.IPBlock != nil && (p.PodSelector != nil || p.NamespaceSelector != nil):
 		return false, errors.New("a peer has an ipBlock beside a selector")
@@ -171,7 +166,7 @@ func isInBlock(b networkingv1.IPBlock, s side) (bool, error) {
 }
 
 // isPort says whether a flow goes to a port that a rule names.
-func (w world) isPort(p networkingv1.NetworkPolicyPort, s side, f Flow) (bool, error) {
+func (w World) isPort(p networkingv1.NetworkPolicyPort, s side, f Flow) (bool, error) {
 	name := corev1.ProtocolTCP
 	if p.Protocol != nil {
 		name = *p.Protocol

@@ -3,9 +3,9 @@
 //
 // It shares nothing with the compiler of package policy but the facts, so that each can
 // find the other's mistakes, and it explains in the words of the objects. It is written to
-// be compared with the API's documentation, not to be fast: one judgement walks all pods.
-// It never makes an ACL and knows no dataplane. What is left open by the API, and how it is
-// decided here, stands in docs/policy.md.
+// be compared with the API's documentation, not to be fast: one judgement walks all
+// policies of a pod. It never makes an ACL and knows no dataplane. What is left open by the
+// API, and how it is decided here, stands in docs/policy.md.
 //
 // Sources: the comments of k8s.io/api/networking/v1 and of
 // sigs.k8s.io/network-policy-api/apis/v1alpha2.
@@ -110,9 +110,11 @@ func (v Verdict) Deciding() Decision {
 }
 
 // Judge says whether a connection is allowed. It works on any Snapshot, also one with
-// broken policies.
-func Judge(s cluster.Snapshot, f Flow) Verdict {
-	w := world{snapshot: s}
+// broken policies. Whoever asks often makes a World first.
+func Judge(s cluster.Snapshot, f Flow) Verdict { return New(s).Judge(f) }
+
+// Judge says whether a connection is allowed.
+func (w World) Judge(f Flow) Verdict {
 	from, to := w.who(f.From), w.who(f.To)
 	v := Verdict{
 		Egress:  Decision{Allowed: true, Direction: Egress, Rule: -1, Reason: "the source is no pod"},
@@ -141,7 +143,7 @@ type side struct {
 }
 
 // decide asks the tiers in order.
-func (w world) decide(s side, f Flow) Decision {
+func (w World) decide(s side, f Flow) Decision {
 	d := Decision{Allowed: true, Direction: s.direction, Pod: s.pod.Key, Tier: TierAlways, Rule: -1}
 	if reason := w.always(s, f); reason != "" {
 		d.Reason = reason
@@ -158,7 +160,7 @@ func (w world) decide(s side, f Flow) Decision {
 }
 
 // always says why a connection needs no policy's consent, or "".
-func (w world) always(s side, f Flow) string {
+func (w World) always(s side, f Flow) string {
 	switch {
 	case f.From == f.To:
 		return "a pod reaches itself"
