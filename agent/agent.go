@@ -68,6 +68,9 @@ type Agent struct {
 	// their other ends. Only Run's goroutine touches them.
 	remains remains
 
+	// questions are answered by the loop, between two rounds.
+	questions chan chan<- View
+
 	// mu guards last and next, the latest outcome and the channel closed when another comes.
 	mu   sync.Mutex
 	last outcome
@@ -82,7 +85,7 @@ func New(c Config) (*Agent, error) {
 	if c.Resync <= 0 {
 		c.Resync = defaultResync
 	}
-	a := &Agent{config: c, log: c.Log, next: make(chan struct{})}
+	a := &Agent{config: c, log: c.Log, questions: make(chan chan<- View), next: make(chan struct{})}
 	a.last.down = fmt.Errorf("%w: the cluster's objects are not all known yet", ErrNotReady)
 	var err error
 	if a.metrics, err = newMetrics(c.Metrics); err != nil {
@@ -169,6 +172,8 @@ func (a *Agent) wait(ctx context.Context, conn *vpp.Conn, r *round, links <-chan
 			return nil
 		case <-a.config.Attachments.Changed():
 			return nil
+		case answer := <-a.questions:
+			answer <- r.view()
 		case <-timer.C:
 			r.observe = true
 			return nil

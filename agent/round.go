@@ -27,6 +27,8 @@ type round struct {
 	agent   *Agent
 	program *program.Program
 	options compile.Options
+	facts   cluster.Snapshot // of the latest round, with what they were compiled to
+	want    dataplane.State
 	have    dataplane.State
 	observe bool // look at the machine first
 	settled bool // the remains of earlier connections are dealt with
@@ -89,6 +91,7 @@ func (r *round) run(ctx context.Context) (time.Duration, error) {
 		r.agent.publish(outcome{down: err})
 		return longestRetry, nil
 	}
+	r.facts, r.want = facts, result.State
 	unsettled := r.settle(ctx, result.State)
 	o := r.apply(ctx, facts, result)
 	o.stuck = errors.Join(o.stuck, unsettled)

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Listen opens the agent's unix socket, for root alone. A socket that a killed agent left
+// Listen opens a unix socket of the agent, for root alone. A socket that a killed agent left
 // behind is replaced; one that somebody answers on, or a file that is no socket, is an error.
 func Listen(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -47,11 +47,11 @@ func clearSocket(path string) error {
 		return err
 	}
 	if st.Mode().Type() != fs.ModeSocket {
-		return errors.New("a file that is no socket has this name; move it away, or choose another --cni-socket")
+		return errors.New("a file that is no socket has this name; move it away, or choose another path")
 	}
 	conn, err := net.Dial("unix", path)
 	if err == nil {
-		return errors.Join(errors.New("another agent answers there; stop it, or choose another --cni-socket"), conn.Close())
+		return errors.Join(errors.New("another agent answers there; stop it, or choose another path"), conn.Close())
 	}
 	if !errors.Is(err, unix.ECONNREFUSED) {
 		return err

@@ -28,9 +28,7 @@ var aclSettings = [...]string{
 
 // prepareACLs finds out whether the machine has ACLs, and sets them up as ours need them.
 func (p *Program) prepareACLs(ctx context.Context) error {
-	missing := p.conn.Supports(&acl.ACLAddReplace{}, &acl.ACLDel{}, &acl.ACLDump{}, &acl.ACLInterfaceSetACLList{}, &acl.ACLInterfaceListDump{})
-	if len(missing) > 0 {
-		p.unguarded = fmt.Errorf("%w (it lacks %s)", ErrUnguarded, strings.Join(missing, ", "))
+	if p.unguarded = p.missingACLs(); p.unguarded != nil {
 		return nil
 	}
 	for _, command := range aclSettings {
@@ -39,6 +37,15 @@ func (p *Program) prepareACLs(ctx context.Context) error {
 		}
 	}
 	return p.countMatches(ctx)
+}
+
+// missingACLs is why the machine has no ACLs, or nil.
+func (p *Program) missingACLs() error {
+	missing := p.conn.Supports(&acl.ACLAddReplace{}, &acl.ACLDel{}, &acl.ACLDump{}, &acl.ACLInterfaceSetACLList{}, &acl.ACLInterfaceListDump{})
+	if len(missing) > 0 {
+		return fmt.Errorf("%w (it lacks %s)", ErrUnguarded, strings.Join(missing, ", "))
+	}
+	return nil
 }
 
 // countMatches has the machine count what each rule matches. VPP 25.10 answers with the

@@ -24,6 +24,8 @@ import (
 type facts struct {
 	snapshot cluster.Snapshot
 	where    map[string]string // kind and name to file and document
+	// unknown judges an object of a kind that means nothing here; nil = it is an error.
+	unknown func(place, version, kind string) error
 }
 
 func newFacts() *facts {
@@ -102,6 +104,13 @@ func (f *facts) known(place, version, kind string, text []byte) error {
 	case policyv1alpha2.GroupVersion.String() + " ClusterNetworkPolicy":
 		return add(f, place, text, f.clusterPolicy)
 	}
+	if f.unknown != nil {
+		return f.unknown(place, version, kind)
+	}
+	return errUnknown(version, kind)
+}
+
+func errUnknown(version, kind string) error {
 	return fmt.Errorf("apiVersion %q with kind %q is not known here: want v1 with Node, Namespace, Pod, Service, Secret or List, "+
 		"networking.k8s.io/v1 with NetworkPolicy, %s with ClusterNetworkPolicy, or discovery.k8s.io/v1 with EndpointSlice",
 		version, kind, policyv1alpha2.GroupVersion)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"log/slog"
 	"net/netip"
@@ -26,6 +27,7 @@ func runAgent(ctx context.Context, args []string) error {
 	set.String("config", nodeconfig.Path, "the NodeConfig `file`; the flags below override it")
 	set.String("api-socket", "", "VPP binary API `socket`")
 	set.String("cni-socket", "", "`socket` where the CNI plugin finds the agent")
+	set.String("agent-socket", "", "`socket` where millrace show and explain find the agent")
 	set.String("state-dir", "", "`directory` of the journal of pod attachments")
 	set.String("node-name", "", "this node's `name` in Kubernetes")
 	set.String("log-level", "", "debug, info, warn or error")
@@ -41,7 +43,7 @@ func runAgent(ctx context.Context, args []string) error {
 		return err
 	}
 	if err := overlay(set, map[string]func(string) error{
-		"api-socket": path(&cfg.Sockets.API), "cni-socket": path(&cfg.Sockets.CNI), "state-dir": path(&cfg.StateDir),
+		"api-socket": path(&cfg.Sockets.API), "cni-socket": path(&cfg.Sockets.CNI), "agent-socket": path(&cfg.Sockets.Agent), "state-dir": path(&cfg.StateDir),
 		"node-name": func(name string) error { cfg.NodeName = name; return nil },
 		"mtu":       func(string) error { cfg.MTU = *mtu; return nil },
 		"log-level": word(&cfg.LogLevel),
@@ -99,10 +101,15 @@ func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts factsDoor, add
 	if err != nil {
 		return err
 	}
+	views, err := attach.Listen(cfg.Sockets.Agent)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	log.Info("starting the agent", "node", cfg.NodeName, "apiSocket", cfg.Sockets.API, "cniSocket", cfg.Sockets.CNI, "facts", facts.name)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return loop.Run(ctx) })
 	group.Go(func() error { return server.Serve(ctx, listener) })
+	group.Go(func() error { return loop.ServeViews(ctx, views) })
 	group.Go(func() error { return facts.run(ctx) })
 	group.Go(func() error { return loop.ServeHTTP(ctx, address, registry) })
 	return group.Wait()

@@ -35,6 +35,8 @@ func verbs() []verb {
 		{"agent", "program the dataplane for this node's pods and serve the CNI plugin", runAgent},
 		{"engine", "run the embedded packet engine, which speaks VPP's binary API", runEngine},
 		{"ctl", "have the dataplane run one of its debug commands: `ctl show interface`", runCtl},
+		{"policy", "`policy explain` says why a connection is allowed or not, `policy test` judges manifests offline", runPolicy},
+		{"show", "what the agent knows, wants and has (`show facts|state|plan`), and the dataplane's ACLs (`show acl`)", runShow},
 		{"config", "`config show` prints the NodeConfig with all defaults, `config check` tests one", runConfig},
 		{"demo", "boot the dataplane, wire two pods, measure them beside the kernel's path", runDemo},
 		{"bench", "measure with more repetitions; `bench readme` renders stored results", runBench},
@@ -47,7 +49,8 @@ func main() {
 	os.Exit(dispatch(ctx, os.Args[1:], os.Stderr))
 }
 
-// dispatch runs one verb and returns the process's exit code: 0 done, 1 failed, 2 misused.
+// dispatch runs one verb and returns the process's exit code: 0 done, 1 failed, 2 misused,
+// 3 the readings of policy explain disagree.
 func dispatch(ctx context.Context, args []string, stderr io.Writer) int {
 	if len(args) == 0 {
 		usage(stderr)
@@ -63,6 +66,9 @@ func dispatch(ctx context.Context, args []string, stderr io.Writer) int {
 			return 0
 		default:
 			fmt.Fprintf(stderr, "millrace %s: %v\n", v.name, err)
+			if errors.Is(err, errDisagree) {
+				return 3
+			}
 			return 1
 		}
 	}

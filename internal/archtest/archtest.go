@@ -36,6 +36,8 @@ func Law() []Room {
 			Why: "same facts, same ACLs, whatever the path"},
 		{Path: "agent/compile", Owns: "Snapshot and node name to State", May: []string{"cluster", "dataplane", "policy", "internal/memifspec"}, Pure: true,
 			Why: "same facts, same wish"},
+		{Path: "agent/explain", Owns: "why a connection is allowed or not: policies, compiled ACLs and a dataplane's, compared", May: []string{"cluster", "dataplane", "policy", "agent/compile", "internal/strictjson"}, Pure: true,
+			Why: "what is compared was fetched by somebody else, and prints the same anywhere"},
 		{Path: "agent/watch", Owns: "facts from the API server or a directory, as Snapshots", May: []string{"cluster", "internal/secret"}, Owner: "k8s.io/client-go"},
 		{Path: "agent/attach", Owns: "the server behind CNI, the journal of attachments, addresses", May: []string{"cluster", "cni", "internal/memifspec", "internal/secret", "internal/textline"}},
 		{Path: "agent/program", Owns: "where dataplane meets VPP: observe, create, delete", May: []string{"dataplane", "vpp", "internal/secret"}},

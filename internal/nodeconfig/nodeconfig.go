@@ -7,6 +7,7 @@ package nodeconfig
 
 import (
 	"net/netip"
+	"path"
 )
 
 // APIVersion and Kind head every NodeConfig document.
@@ -41,6 +42,7 @@ type Sockets struct {
 	API   string `yaml:"api" doc:"VPP binary API; empty: api.sock in runtimeDir"`
 	Stats string `yaml:"stats" doc:"VPP stats segment; empty: stats.sock in runtimeDir"`
 	CNI   string `yaml:"cni" doc:"where the CNI plugin finds the agent"`
+	Agent string `yaml:"agent" doc:"where millrace show and explain find the agent; empty: agent.sock beside cni"`
 }
 
 // Memif is what all memif interfaces of a node have in common.
@@ -87,7 +89,8 @@ func Default() Config {
 }
 
 // Complete fills the fields whose default depends on others: the node's name from
-// hostname, the API and stats sockets from the runtime directory.
+// hostname, the API and stats sockets from the runtime directory, the agent's from the
+// CNI socket.
 func (c *Config) Complete(hostname string) {
 	if c.NodeName == "" {
 		c.NodeName = hostname
@@ -97,5 +100,8 @@ func (c *Config) Complete(hostname string) {
 	}
 	if c.Sockets.Stats == "" {
 		c.Sockets.Stats = c.RuntimeDir + "/stats.sock"
+	}
+	if c.Sockets.Agent == "" {
+		c.Sockets.Agent = path.Join(path.Dir(c.Sockets.CNI), "agent.sock")
 	}
 }

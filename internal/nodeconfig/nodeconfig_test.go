@@ -39,7 +39,7 @@ func TestDecodeEveryField(t *testing.T) {
 	want := Config{
 		APIVersion: APIVersion, Kind: Kind, NodeName: "worker-7", Dataplane: UseVPP, LogLevel: Debug,
 		RuntimeDir: "/run/millrace/vpp", StateDir: "/srv/millrace",
-		Sockets:  Sockets{API: "/run/a.sock", Stats: "/run/s.sock", CNI: "/run/c.sock"},
+		Sockets:  Sockets{API: "/run/a.sock", Stats: "/run/s.sock", CNI: "/run/c.sock", Agent: "/run/g.sock"},
 		MTU:      9000,
 		PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.7.0/24"), netip.MustParsePrefix("fd00:7::/64")},
 		VPP: VPP{
@@ -172,7 +172,7 @@ func TestCompleteFollowsRuntimeDir(t *testing.T) {
 	c.RuntimeDir = "/run/x"
 	c.Sockets.Stats = "/run/own.sock"
 	c.Complete("host")
-	want := Sockets{API: "/run/x/api.sock", Stats: "/run/own.sock", CNI: "/run/millrace/cni.sock"}
+	want := Sockets{API: "/run/x/api.sock", Stats: "/run/own.sock", CNI: "/run/millrace/cni.sock", Agent: "/run/millrace/agent.sock"}
 	if diff := cmp.Diff(want, c.Sockets); diff != "" || c.NodeName != "host" {
 		t.Errorf("node %q, sockets (-want +got):\n%s", c.NodeName, diff)
 	}
@@ -188,7 +188,7 @@ func TestValidate(t *testing.T) {
 		{"trailing slash", func(c *Config) { c.StateDir = "/a/" }, `stateDir: "/a/" has to be written as /a`},
 		{"blank in a path", func(c *Config) { c.VPP.Binary = "/a b" }, "vpp.binary"},
 		{"long socket", func(c *Config) { c.Sockets.CNI = "/" + strings.Repeat("x", 107) }, "sockets.cni"},
-		{"same socket", func(c *Config) { c.Sockets.Stats = c.Sockets.API }, "three different paths"},
+		{"same socket", func(c *Config) { c.Sockets.Stats = c.Sockets.API }, "four different paths"},
 		{"small MTU", func(c *Config) { c.MTU = 576 }, "mtu: 576"},
 		{"large MTU", func(c *Config) { c.MTU = 65536 }, "mtu: 65536"},
 		{"negative workers", func(c *Config) { c.VPP.Workers = -1 }, "vpp.workers"},

@@ -22,7 +22,7 @@ func (c Config) Validate() error {
 	}
 	for _, p := range []struct{ name, path string }{
 		{"runtimeDir", c.RuntimeDir}, {"stateDir", c.StateDir}, {"vpp.binary", c.VPP.Binary},
-		{"sockets.api", c.Sockets.API}, {"sockets.stats", c.Sockets.Stats}, {"sockets.cni", c.Sockets.CNI},
+		{"sockets.api", c.Sockets.API}, {"sockets.stats", c.Sockets.Stats}, {"sockets.cni", c.Sockets.CNI}, {"sockets.agent", c.Sockets.Agent},
 	} {
 		check(path.IsAbs(p.path), "%s: %q is not an absolute path", p.name, p.path)
 		check(p.path == path.Clean(p.path), "%s: %q has to be written as %s", p.name, p.path, path.Clean(p.path))
@@ -31,8 +31,8 @@ func (c Config) Validate() error {
 			check(len(p.path) <= maxSocketPath, "%s: %q is longer than a unix socket path may be (%d bytes)", p.name, p.path, maxSocketPath)
 		}
 	}
-	check(c.Sockets.API != c.Sockets.Stats && c.Sockets.API != c.Sockets.CNI && c.Sockets.Stats != c.Sockets.CNI,
-		"sockets: api, stats and cni have to be three different paths")
+	sockets := map[string]bool{c.Sockets.API: true, c.Sockets.Stats: true, c.Sockets.CNI: true, c.Sockets.Agent: true}
+	check(len(sockets) == 4, "sockets: api, stats, cni and agent have to be four different paths")
 	check(c.MTU >= 1280 && c.MTU <= 9216, "mtu: %d is not between 1280 and 9216", c.MTU)
 	check(c.VPP.Workers >= 0 && c.VPP.Workers <= 256, "vpp.workers: %d is not between 0 and 256", c.VPP.Workers)
 	check(c.VPP.MainHeapSize >= 64<<20, "vpp.mainHeapSize: %v is less than VPP starts with (64Mi)", c.VPP.MainHeapSize)

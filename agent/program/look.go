@@ -1,0 +1,51 @@
+package program
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"go.fd.io/govpp/binapi/fib"
+
+	"github.com/millrace/millrace/dataplane"
+	"github.com/millrace/millrace/vpp"
+)
+
+// Sight is what the machine has of our ACLs and of what they stand on.
+type Sight struct {
+	State dataplane.State   // interfaces, ACLs, routes and bindings
+	ACLs  map[string]uint32 // acl_index by name, valid in this life of the machine
+}
+
+// Look observes the ACLs of a machine that another process programs. Unlike New, it sets
+// nothing up: it only asks.
+func Look(ctx context.Context, conn *vpp.Conn, owner string) (Sight, error) {
+	p := &Program{
+		conn: conn, owner: owner, ports: map[string]port{}, sockets: memifSockets{},
+		acls: map[string]uint32{}, bound: map[string]dataplane.ACLBinding{},
+	}
+	p.unguarded = p.missingACLs()
+	var found bool
+	for d, err := range vpp.Dump[fib.FibSourceDetails](ctx, conn, &fib.FibSourceDump{}) {
+		if err != nil {
+			return Sight{}, fmt.Errorf("find route source: %w", err)
+		}
+		if d.Src.Name == sourceName {
+			p.source, found = d.Src.ID, true
+		}
+	}
+	var s dataplane.State
+	for _, observe := range []func(context.Context, *dataplane.State) error{p.observeInterfaces, p.observeACLs, p.observeRoutes, p.observeBindings} {
+		if err := observe(ctx, &s); err != nil {
+			return Sight{}, fmt.Errorf("look at the dataplane: %w", err)
+		}
+	}
+	if !found { // no agent was here, and the routes are somebody else's
+		for o := range s.Clone().All() {
+			if o.Key().Kind == dataplane.KindRoute {
+				s.Remove(o.Key())
+			}
+		}
+	}
+	return Sight{State: s, ACLs: maps.Clone(p.acls)}, nil
+}
