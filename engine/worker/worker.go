@@ -5,6 +5,15 @@
 //	             │                                              │
 //	             └─► ARP, ND, echo, ICMP errors ◄───────────────┘
 //
+// Access lists judge packets on their way as VPP's acl plugin does. Where this differs, it
+// is on purpose, and for nobody to worry about:
+//   - Where sessions are judged again after a change of rules, an answer is judged as well
+//     as what it answers: a flow that is forbidden now stops with its next packet, whichever
+//     way that goes. A session that passes keeps what it knows of its connection.
+//   - SCTP has ports. VPP takes them for 0, so that no rule for a port matches.
+//   - A packet too long for the way out is judged whole, before it is cut: VPP judges the
+//     fragments, and later ones by the first rule for their addresses and protocol.
+//
 // A worker reads State without a lock and tells what it learned by Learn. It never edits
 // a table, and on the path of a packet it never allocates, locks, logs or uses a map.
 // The files stand in the order in which a packet meets them.

@@ -488,10 +488,10 @@ func aclOneDirection(s *Session) {
 // aclTimeouts: a session ends when nothing came for a while.
 func aclTimeouts(s *Session) {
 	let, shut := s.list(all(reflects)...), s.list(all(denies)...)
-	for _, line := range []string{"udp idle 1", "tcp transient 1", "tcp idle 3600"} {
-		s.command("set acl-plugin session timeout " + line)
-	}
+	timeout := func(line string) { s.command("set acl-plugin session timeout " + line) }
 	s.families(func(a, b *Port, near, far string) {
+		timeout("udp idle 1")
+		timeout("tcp transient 1")
 		a.lists([]uint32{let}, []uint32{shut})
 		s.Note("UDP, TCP that nobody answered")
 		a.Play(a.datagram(near, far, 1000, 80), b, 1)
@@ -500,6 +500,7 @@ func aclTimeouts(s *Session) {
 		b.Play(b.datagram(far, near, 80, 1000), a, 0)
 		b.Play(b.segment(far, near, 80, 1000, "SA"), a, 0)
 		s.Note("open connections stay, those that are closed do not")
+		timeout("tcp transient 3600") // until they are open
 		for sport := uint16(1000); sport < 1003; sport++ {
 			a.Play(a.segment(near, far, sport, 80, "S"), b, 1)
 			b.Play(b.segment(far, near, 80, sport, "SA"), a, 1)
@@ -508,6 +509,7 @@ func aclTimeouts(s *Session) {
 		a.Play(a.segment(near, far, 1001, 80, "FA"), b, 1)
 		b.Play(b.segment(far, near, 80, 1002, "R"), a, 1)
 		a.Play(a.datagram(near, far, 1000, 80), b, 1)
+		timeout("tcp transient 1")
 		s.sessions("1")
 		b.Play(b.segment(far, near, 80, 1000, "A"), a, 1)
 		b.Play(b.segment(far, near, 80, 1001, "A"), a, 0)
