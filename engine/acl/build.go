@@ -189,12 +189,18 @@ func (b *builder) then(at ref, first uint32, next ref) ref {
 // look like an earlier one.
 func (b *builder) byLooks(items []uint32) ref {
 	var set uint64
-	inOrder, some := true, items[:0:0]
-	for _, i := range items {
+	inOrder, some := true, items
+	for j, i := range items {
 		bit := uint64(1) << b.nums[i]
-		if set&bit == 0 {
-			inOrder = inOrder && set < bit
-			set, some = set|bit, append(some, i)
+		if set&bit != 0 {
+			if len(some) == len(items) {
+				some = slices.Clone(items[:j])
+			}
+			continue
+		}
+		inOrder, set = inOrder && set < bit, set|bit
+		if len(some) < len(items) {
+			some = append(some, i)
 		}
 	}
 	switch {
