@@ -89,9 +89,14 @@ type life struct {
 
 func start(t *testing.T, socket string, d *doors) life {
 	t.Helper()
+	return startIn(t, socket, ranges(), d)
+}
+
+func startIn(t *testing.T, socket string, c Cluster, d *doors) life {
+	t.Helper()
 	l := life{registry: prometheus.NewRegistry()}
 	a, err := New(Config{
-		Node: "n", VPP: vpp.Config{Socket: socket}, Options: compile.Defaults(), Cluster: ranges(), Attachments: d,
+		Node: "n", VPP: vpp.Config{Socket: socket}, Options: compile.Defaults(), Cluster: c, Attachments: d,
 		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: l.registry,
 	})
 	if err != nil {

@@ -47,6 +47,7 @@ type API struct {
 	clients clients
 	retry   time.Duration
 
+	reporter        reporter
 	recorder        *recorder
 	nodes           *table[string, cluster.Node]
 	namespaces      *table[string, cluster.Namespace]
@@ -75,7 +76,7 @@ func NewAPI(c APIConfig) (*API, error) {
 		return nil, fmt.Errorf("reach the API server: %w", err)
 	}
 	a := &API{
-		log: c.Log, retry: c.RetryMost, dirty: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		log: c.Log, reporter: reporter{log: c.Log}, retry: c.RetryMost, dirty: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		synced: make(chan struct{}), next: make(chan struct{}),
 	}
 	if a.retry <= 0 {
@@ -84,7 +85,7 @@ func NewAPI(c APIConfig) (*API, error) {
 	if a.clients, err = newClients(config, c.UserAgent); err != nil {
 		return nil, fmt.Errorf("reach the API server: %w", err)
 	}
-	a.recorder = newRecorder(a.clients.core, c.Node, (&reporter{log: a.log, kind: "Event"}).report)
+	a.recorder = newRecorder(a.clients.core, c.Node, func(err error) { a.reporter.report("Event", err) })
 	a.tables()
 	if c.Metrics != nil {
 		if err := c.Metrics.Register(collector{a}); err != nil {
@@ -134,9 +135,9 @@ func (a *API) Run(ctx context.Context) error {
 	backoff := wait.Backoff{Duration: min(retryFirst, a.retry), Factor: 2, Jitter: 0.5, Steps: 16, Cap: a.retry}
 	watching := quiet(ctx, a.log)
 	for table, source := range a.kinds() {
-		r := &reporter{log: a.log, kind: table.kindName()}
+		report := func(err error) { a.reporter.report(table.kindName(), err) }
 		group.Go(func() {
-			follow(watching, source, table, cache.ReflectorOptions{Name: source.resource, Backoff: &backoff}, r.report)
+			follow(watching, source, table, cache.ReflectorOptions{Name: source.resource, Backoff: &backoff}, report)
 		})
 	}
 	group.Go(func() { a.recorder.run(watching) })

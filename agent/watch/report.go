@@ -1,32 +1,52 @@
 package watch
 
 import (
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/millrace/millrace/cluster"
 )
 
-// reporter logs once when the server is lost to one kind, and once when it is back.
+// reporter logs once when the server is lost, once when it refuses one kind, and once when
+// each is over.
 type reporter struct {
-	log  *slog.Logger
-	kind string
+	log *slog.Logger
 
-	mu   sync.Mutex
-	last string // the error; "" while all is well
+	// mu guards the kinds that are told nothing about: because the server cannot be
+	// reached, or because of what it answers.
+	mu            sync.Mutex
+	away, refused cluster.Set[string]
 }
 
-func (r *reporter) report(err error) {
+func (r *reporter) report(kind string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	_, away := r.away[kind]
+	_, refused := r.refused[kind]
+	var status apierrors.APIStatus
 	switch {
-	case err == nil && r.last != "":
-		r.log.Info("the API server answers again", "kind", r.kind)
-		r.last = ""
-	case err != nil && r.last == "":
-		r.log.Warn("the API server does not answer as it should: what is known stays", "kind", r.kind, "err", err)
-		r.last = err.Error()
+	case err == nil:
+		delete(r.away, kind)
+		delete(r.refused, kind)
+		if away && len(r.away) == 0 {
+			r.log.Info("the API server answers again")
+		}
+		if refused {
+			r.log.Info("the API server tells of a kind again", "kind", kind)
+		}
+	case !errors.As(err, &status):
+		if len(r.away) == 0 {
+			r.log.Warn("the API server cannot be reached: what is known stays", "err", err)
+		}
+		r.away.Add(kind)
+	case !refused:
+		r.log.Warn("the API server refuses to tell of a kind: what is known stays", "kind", kind, "err", err)
+		r.refused.Add(kind)
 	}
 }
 
