@@ -35,7 +35,8 @@ type wire struct {
 	ends    []*end
 	have    dataplane.State // ACLs and bindings
 	routes  map[netip.Addr]interface_types.InterfaceIndex
-	sent    int // packets, over all cases
+	sent    int  // packets, over all cases
+	sctp    bool // the machine's ACLs see its ports
 }
 
 // end is one interface; its name in the machine's tag is that in States.
