@@ -15,6 +15,7 @@ import (
 	"github.com/millrace/millrace/agent/compile"
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/dataplane"
+	"github.com/millrace/millrace/policy"
 	"github.com/millrace/millrace/policy/oracle"
 	"github.com/millrace/millrace/policy/verdict"
 )
@@ -27,13 +28,14 @@ type Cluster struct {
 	world    oracle.World
 	owners   map[netip.Addr]cluster.Pod // live pods with interfaces, by address
 	nodes    map[string]verdict.Tables
+	tooLarge map[string]error // policies that do not fit into a node's bounds, by their text
 }
 
 // NewCluster reads facts. Attachments in them are those of the node local, whose interfaces
 // are as they say; on all other nodes each pod has one interface with the addresses of its
 // status. local may be empty.
 func NewCluster(s cluster.Snapshot, local string) *Cluster {
-	c := &Cluster{snapshot: s, world: oracle.New(s), owners: map[netip.Addr]cluster.Pod{}, nodes: map[string]verdict.Tables{}}
+	c := &Cluster{snapshot: s, world: oracle.New(s), owners: map[netip.Addr]cluster.Pod{}, nodes: map[string]verdict.Tables{}, tooLarge: map[string]error{}}
 	given := map[cluster.PodKey][]netip.Addr{}
 	for _, a := range s.Attachments {
 		given[a.Pod] = slices.AppendSeq(given[a.Pod], a.AllAddresses())
@@ -110,6 +112,11 @@ func (c *Cluster) tables(node string) (verdict.Tables, error) {
 	for _, id := range slices.SortedFunc(maps.Keys(r.Problems), cluster.AttachmentID.Compare) {
 		return verdict.Tables{}, fmt.Errorf("pod %s: %w", s.Attachments[id].Pod, r.Problems[id])
 	}
+	for _, p := range r.Policy.Problems {
+		if p.Reason == policy.PolicyTooLarge {
+			c.tooLarge[p.Object.String()] = fmt.Errorf("%s: it fails closed on node %q: %w", p.Object, node, p.Err)
+		}
+	}
 	t := verdict.New(r.State)
 	c.nodes[node] = t
 	return t, nil
@@ -135,8 +142,15 @@ func (c *Cluster) attachments(node string) (list []cluster.Attachment) {
 	return list
 }
 
-// Broken says what is wrong with the policies themselves.
-func (c *Cluster) Broken() []error { return c.world.Broken() }
+// Broken says which policies fail closed: those that are wrong in themselves, and those
+// that are too large for the nodes that were asked for.
+func (c *Cluster) Broken() []error {
+	list := c.world.Broken()
+	for _, name := range slices.Sorted(maps.Keys(c.tooLarge)) {
+		list = append(list, c.tooLarge[name])
+	}
+	return list
+}
 
 // Use has a node judged by a State that its agent made, rather than by one compiled here.
 func (c *Cluster) Use(node string, want dataplane.State) { c.nodes[node] = verdict.New(want) }
