@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.fd.io/govpp/binapi/acl"
+	"go.fd.io/govpp/binapi/acl_types"
 	"go.fd.io/govpp/codec"
 )
 
@@ -122,6 +124,17 @@ func FuzzSession(f *testing.F) {
 		f.Add(b, bytes.Repeat([]byte{0xff}, 64))
 		f.Add(append(b[:fieldsOffset(e.kind):fieldsOffset(e.kind)], bytes.Repeat([]byte{1}, 200)...), []byte{0, 0})
 	}
+	// Lists with rules, good and bad, and what is done with them.
+	good := acl_types.ACLRule{IsPermit: 2, Proto: 6, SrcportOrIcmptypeLast: 9, DstportOrIcmpcodeLast: 65535}
+	bad := good
+	bad.SrcPrefix.Len, bad.DstPrefix.Address.Af = 33, 1
+	add := encoded(f, s, &acl.ACLAddReplace{ACLIndex: ^uint32(0), Tag: "a", R: []acl_types.ACLRule{good, good, bad}})
+	for _, m := range []wireMessage{
+		&acl.ACLAddReplace{R: []acl_types.ACLRule{good}}, &acl.ACLInterfaceSetACLList{NInput: 9, Acls: []uint32{0, 1, 0}},
+		&acl.ACLInterfaceAddDel{IsAdd: true, IsInput: true}, &acl.ACLDump{ACLIndex: ^uint32(0)}, &acl.ACLDel{},
+	} {
+		f.Add(add, encoded(f, s, m))
+	}
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		c := &session{server: s, ctx: t.Context(), index: 1, conn: discardConn{}, out: bufio.NewWriter(io.Discard), wake: make(chan struct{}, 1)}
 		c.dispatch(first)
@@ -156,7 +169,7 @@ func FuzzCLI(f *testing.F) {
 		f.Add(c.path + " ?")
 		f.Add(c.path + " local0 table 0 1.2.3.4/24 summary")
 	}
-	for _, line := range []string{"?", "help", "show help", "sh int addr", "show ip fib table", "show ip6 fib ::/0", "sh", "set interface state local0 up", "x\ny", "set interface mtu packet 9000 local0"} {
+	for _, line := range []string{"?", "help", "show help", "sh int addr", "show ip fib table", "show ip6 fib ::/0", "sh", "set interface state local0 up", "x\ny", "set interface mtu packet 9000 local0", "set acl-plugin session timeout udp idle 60", "set acl-plugin interface local0 input acl 0 del", "show acl-plugin acl index 0"} {
 		f.Add(line)
 	}
 	f.Fuzz(func(t *testing.T, input string) {

@@ -4,11 +4,14 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
+	"github.com/millrace/millrace/engine/acl"
 	"github.com/millrace/millrace/engine/fib"
 	"github.com/millrace/millrace/engine/packet"
 	"github.com/millrace/millrace/engine/port"
+	"github.com/millrace/millrace/engine/session"
 )
 
 // hostile is a port that gives one packet made by the fuzzer, with its offload.
@@ -61,6 +64,27 @@ func allKinds(tb testing.TB, link port.Link, caps port.Capabilities) *Worker {
 	return w
 }
 
+// guardAll puts access lists on all interfaces, in both directions.
+func guardAll(tb testing.TB, w *Worker) {
+	tb.Helper()
+	all := policy(tb, 20, acl.PermitReflect)
+	flags := acl.Rule{Action: acl.Permit, Src: netip.MustParsePrefix("0.0.0.0/0"), Dst: netip.MustParsePrefix("10.1.0.0/16"), Protocol: packet.ProtoTCP,
+		SrcPorts: acl.AnyPorts(), DstPorts: acl.AnyPorts(), TCPMask: 2, TCPValue: 2}
+	first := guardOf(tb, flags)
+	g := &Guard{Chain: acl.Join(append(first.Chain.Lists(), all.Chain.Lists()...)...), Rows: append(first.Rows, all.Rows...), TCPFlags: true}
+	list := slices.Clone(w.state.interfaces.Load().list)
+	for i, ifc := range list {
+		if ifc != nil {
+			c := *ifc
+			c.In, c.Out = g, g
+			list[i] = &c
+		}
+	}
+	w.state.SetStateful(&Stateful{Sessions: session.New(1000, 4), Reclassify: true, CountRules: true})
+	w.state.SetInterfaces(list)
+	w.state.Bump()
+}
+
 func FuzzPacket(f *testing.F) {
 	for _, p := range seeds() {
 		f.Add(p, []byte{}, true, true)
@@ -73,6 +97,7 @@ func FuzzPacket(f *testing.F) {
 	for i, link := range []port.Link{port.Ethernet, port.IP} {
 		workers[i][0] = allKinds(f, link, port.Capabilities{})
 		workers[i][1] = allKinds(f, link, port.Capabilities{Checksum: true, TSO4: true, TSO6: true, USO: true})
+		guardAll(f, workers[i][1])
 	}
 	f.Fuzz(func(t *testing.T, data, offload []byte, ethernet, capable bool) {
 		if len(data) > packet.MaxPacket {
@@ -144,8 +169,11 @@ func seeds() [][]byte {
 func TestMutatedPackets(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	base := seeds()
-	for _, link := range []port.Link{port.Ethernet, port.IP} {
+	for n, link := range []port.Link{port.Ethernet, port.IP, port.Ethernet, port.IP} {
 		w := allKinds(t, link, port.Capabilities{Checksum: r.IntN(2) == 0})
+		if n >= 2 {
+			guardAll(t, w)
+		}
 		for range 30000 {
 			p := append([]byte{}, base[r.IntN(len(base))]...)
 			if link == port.IP {
