@@ -18,8 +18,11 @@ type record struct {
 	f          atomic.Uint32
 	policy     atomic.Uint32 // of whom let it through
 	stamp      atomic.Uint32 // when a packet came last
-	seen       atomic.Uint32 // TCP flags: of input, and above them of output
+	seen       atomic.Uint32 // TCP flags: of input, above them of output; and refused
 }
+
+// refused, in record.seen, says that the lists of now forbid the flow.
+const refused = 1 << 31
 
 func (r *record) is(k *Key) bool {
 	return (r.a.Load()^k.a)|(r.e.Load()^k.e)|uint64(r.f.Load()^k.f)|
@@ -39,7 +42,13 @@ func (r *record) set(k *Key) {
 	r.f.Store(k.f)
 }
 
-func (r *record) class() Class { return classOf(uint8(r.f.Load()), r.seen.Load()) }
+func (r *record) class() Class {
+	seen := r.seen.Load()
+	if seen&refused != 0 {
+		seen = 0 // whatever it was, it is not open any more
+	}
+	return classOf(uint8(r.f.Load()), seen)
+}
 
 // bucket is eight places of the hash, a cache line. A place holds the number of a record
 // plus 1 and the upper half of its hash; 0 is empty.

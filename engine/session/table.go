@@ -145,7 +145,7 @@ func (t *Table) lives(r Ref, k *Key) bool {
 }
 
 // Touch notes a packet of a session at the time now, with its TCP flags, 0 for none. It
-// reports whether the session is still there.
+// reports whether the session is still there and not refused.
 func (t *Table) Touch(r Ref, now uint32, flags uint8, input bool) bool {
 	if uint64(r.place) >= uint64(len(t.records)) {
 		return false
@@ -157,13 +157,54 @@ func (t *Table) Touch(r Ref, now uint32, flags uint8, input bool) bool {
 	if i := uint32(rec.e.Load() >> 32); rec.life.Load() != t.faces[i].life.Load() {
 		return false
 	}
+	seen := rec.seen.Load()
+	if seen&refused != 0 {
+		return false
+	}
 	if rec.stamp.Load() != now {
 		rec.stamp.Store(now)
 	}
-	if bits := flagsOf(flags, input); bits&^rec.seen.Load() != 0 {
+	if bits := flagsOf(flags, input); bits&^seen != 0 {
 		rec.seen.Or(bits)
 	}
 	return true
+}
+
+// Refuse notes that the lists of now, by their policy, forbid what a session was made for.
+// Until it times out its packets are known for what they are: no answer that was under way
+// is taken for the first packet of a flow in the other direction.
+func (t *Table) Refuse(r Ref, policy uint32) {
+	s := &t.shards[r.place/t.perShard]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if rec := &t.records[r.place]; rec.version.Load() == r.version {
+		rec.policy.Store(policy)
+		rec.seen.Or(refused)
+	}
+}
+
+// Restore ends what Refuse began.
+func (t *Table) Restore(r Ref, policy, now uint32) {
+	s := &t.shards[r.place/t.perShard]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t.Refused(r) {
+		t.restore(r, policy, now)
+	}
+}
+
+// restore is Restore with the shard locked.
+func (t *Table) restore(r Ref, policy, now uint32) {
+	rec := &t.records[r.place]
+	rec.policy.Store(policy)
+	rec.stamp.Store(now)
+	rec.seen.And(^uint32(refused))
+}
+
+// Refused reports whether Refuse was the last that was noted of a session.
+func (t *Table) Refused(r Ref) bool {
+	rec := &t.records[r.place]
+	return rec.version.Load() == r.version && rec.seen.Load()&refused != 0
 }
 
 // Policy is what Add or SetPolicy noted last.
@@ -184,7 +225,8 @@ const (
 	Full
 )
 
-// Add makes the session of the packet with these keys, at the time now, let through by policy.
+// Add makes the session of the packet with these keys, at the time now, let through by
+// policy. One that was refused, and whose flow began at the same end, goes on.
 func (t *Table) Add(k *Keys, policy, now uint32) (Ref, Added) {
 	key := k.own()
 	i := key.iface()
@@ -198,8 +240,13 @@ func (t *Table) Add(k *Keys, policy, now uint32) (Ref, Added) {
 	defer s.mu.Unlock()
 	for _, b := range [2]*bucket{one, two} {
 		if r, ok := t.look(b, key, hash); ok {
-			if t.lives(r, key) {
+			switch {
+			case !t.lives(r, key):
+			case !t.Refused(r):
 				return r, Exists
+			case (t.Policy(r)^policy)&1 == 0:
+				t.restore(r, policy, now)
+				return r, Made
 			}
 			t.remove(s, r.place)
 		}

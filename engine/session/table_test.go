@@ -215,6 +215,44 @@ func TestClear(t *testing.T) {
 	}
 }
 
+// TestRefuse: a session that is refused takes no packets and keeps its place, ages as one
+// that is not open, and goes on when the same end is let through again.
+func TestRefuse(t *testing.T) {
+	table := New(10, 4)
+	k := keys(flow4(1, 2, 1000, 80, protoTCP), 1, true)
+	r, _ := table.Add(k, 2, 1)
+	table.Touch(r, 1, tcpSYN|tcpACK, true)
+	table.Touch(r, 1, tcpSYN|tcpACK, false)
+	table.Refuse(r, 4)
+	if !table.Refused(r) || table.Touch(r, 2, 0, true) || table.Policy(r) != 4 {
+		t.Error("a refused session takes packets, or forgot who refused it")
+	}
+	if found, ok := table.Find(k); !ok || found != r {
+		t.Error("a refused session is not found")
+	}
+	if class := table.records[r.place].class(); class != TCPTransient {
+		t.Errorf("a refused session has class %d", class)
+	}
+	if again, added := table.Add(k, 6, 3); again != r || added != Made || table.Refused(r) || table.Policy(r) != 6 {
+		t.Errorf("it does not go on: %v %v", again, added)
+	}
+	if class := table.records[r.place].class(); class != TCPIdle {
+		t.Errorf("a restored session has class %d", class)
+	}
+	table.Refuse(r, 8)
+	if other, added := table.Add(k, 9, 3); other == r || added != Made || table.Refused(other) {
+		t.Errorf("the other end's is no new one: %v %v", other, added)
+	}
+	table.Refuse(r, 10)
+	if r, _ = table.Find(k); table.Refused(r) {
+		t.Error("the end of a session refused the next one in its place")
+	}
+	table.Refuse(r, 8)
+	if table.Restore(r, 10, 4); table.Refused(r) || !table.Touch(r, 5, 0, true) {
+		t.Error("a restored session takes no packets")
+	}
+}
+
 func TestDelete(t *testing.T) {
 	table := New(100, 4)
 	k := keys(flow4(1, 2, 3, 4, 17), 1, true)

@@ -48,14 +48,63 @@ func (j *judge) judge(buf *packet.Buffer) bool {
 	j.count(aclCheck)
 	t := j.w.batch.stateful.Sessions
 	j.keys.Set(&j.g.flow, j.ifc.Index, j.input)
-	if ref, ok := t.Find(&j.keys); ok && t.Touch(ref, j.w.batch.clock, j.g.flags, j.input) {
+	ref, found := t.Find(&j.keys)
+	if found && t.Touch(ref, j.w.batch.clock, j.g.flags, j.input) {
 		j.count(aclExist)
 		if j.stands(ref) {
 			j.take(ref)
 			return true
 		}
 	}
+	if found && t.Refused(ref) {
+		switch j.answer(ref) {
+		case answersRefused:
+			j.w.drop(aclReason(aclDeny, j.input, j.g.flow.IP6), j.rx)
+			return false
+		case answersPermitted:
+			if t.Touch(ref, j.w.batch.clock, j.g.flags, j.input) {
+				j.take(ref)
+				return true
+			}
+		}
+	}
 	return j.ask()
+}
+
+// answer is what a packet is to a session that is refused.
+type answer uint8
+
+const (
+	answersNothing   answer = iota // the rules decide about it
+	answersRefused                 // what it answers is still forbidden
+	answersPermitted               // it is permitted again, and the session restored
+)
+
+// answer tells whether a packet answers what was forbidden, and so may not pass although
+// the rules of its own direction may permit it. VPP asks those: an answer that was under
+// way when its flow was forbidden makes a session for the other direction there, and the
+// flow lives on.
+func (j *judge) answer(ref session.Ref) answer {
+	t := j.w.batch.stateful.Sessions
+	made := t.Policy(ref)
+	byInput := made&1 == 0
+	g := j.guard(byInput)
+	tcp := j.g.flow.Proto == packet.ProtoTCP
+	const both = packet.TCPSyn | packet.TCPAck
+	switch {
+	case byInput == j.input || g == nil:
+		return answersNothing
+	case tcp && j.g.flags&both == packet.TCPSyn:
+		return answersNothing // the other end begins anew
+	case g.Policy&(1<<31-1) == made>>1 || tcp && g.TCPFlags:
+		return answersRefused
+	}
+	k := j.g.reversed()
+	if g.Chain.Match(&k).Action != acl.PermitReflect {
+		return answersRefused
+	}
+	t.Restore(ref, g.Policy<<1|made&1, j.w.batch.clock)
+	return answersPermitted
 }
 
 // take notes that the packet belongs to a session.
@@ -112,7 +161,7 @@ func (j *judge) policy(g *Guard) uint32 {
 
 // stands reports whether a session still holds. Where sessions are judged again, one that
 // was made by lists that have changed since must pass the lists of now: its packets as
-// such, an answer by the packet that it answers. If it does not, it ends.
+// such, an answer by the packet that it answers. If it does not, it is refused.
 func (j *judge) stands(ref session.Ref) bool {
 	if !j.w.batch.stateful.Reclassify {
 		return true
@@ -132,7 +181,7 @@ func (j *judge) stands(ref session.Ref) bool {
 	}
 	k := j.g.reversed()
 	if g.Chain.Match(&k).Action != acl.PermitReflect {
-		t.Delete(ref)
+		t.Refuse(ref, g.Policy<<1|made&1)
 		return false
 	}
 	t.SetPolicy(ref, &j.keys, g.Policy<<1|made&1)
@@ -145,7 +194,7 @@ func (j *judge) again(ref session.Ref, g *Guard) bool {
 	t := j.w.batch.stateful.Sessions
 	v := g.Chain.Match(&j.g.key)
 	if v.Action != acl.PermitReflect {
-		t.Delete(ref)
+		t.Refuse(ref, j.policy(g))
 		return false
 	}
 	j.matched(g, v)
