@@ -20,6 +20,7 @@ type namespace struct {
 	labels   labels.Set
 	changed  uint64 // the round of the last change of its labels or policies
 	classes  map[string]*class
+	sets     []*podSet        // that can mean pods of it
 	policies []*networkPolicy // by name
 }
 
@@ -96,6 +97,7 @@ func (f *facts) space(name string) *namespace {
 	if n == nil {
 		n = &namespace{name: name, labels: labels.Set{corev1.LabelMetadataName: name}, changed: f.round, classes: map[string]*class{}}
 		f.namespaces[name] = n
+		f.enterSpace(n)
 	}
 	return n
 }
@@ -111,10 +113,8 @@ func (f *facts) takeNamespace(s cluster.Snapshot, name string) {
 		return
 	}
 	n.known, n.labels, n.changed = known, set, f.round
-	for _, c := range n.classes {
-		f.leaveSets(c)
-		f.enterSets(c)
-	}
+	f.leaveSpace(n)
+	f.enterSpace(n)
 }
 
 // takeAttachments finds the pods whose attachments changed.

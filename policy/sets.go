@@ -13,6 +13,7 @@ import (
 // the same. It exists while a rule of the node's pods needs it.
 type podSet struct {
 	who     podSelector
+	spaces  map[*namespace]struct{} // whose pods can be meant
 	members addresses
 	changed uint64 // the round of the last change
 	used    uint64 // the round in which a rule last needed it
@@ -42,7 +43,7 @@ func (s *podSet) cover() cover {
 func (f *facts) set(who podSelector) *podSet {
 	s := f.sets[who.key]
 	if s == nil {
-		s = &podSet{who: who, changed: f.round}
+		s = &podSet{who: who, spaces: map[*namespace]struct{}{}, changed: f.round}
 		f.sets[who.key] = s
 		if who.namespaces == nil {
 			if n := f.namespaces[who.key.namespace]; n != nil {
@@ -58,34 +59,53 @@ func (f *facts) set(who podSelector) *podSet {
 	return s
 }
 
+// fill adds the pods of a namespace to a set, if it means them.
 func (f *facts) fill(s *podSet, n *namespace) {
 	f.work.Matches++
 	if !s.who.inNamespace(n) {
 		return
 	}
+	n.sets = append(n.sets, s)
+	s.spaces[n] = struct{}{}
 	for _, c := range n.classes {
-		f.work.Matches++
-		if s.who.pods.Matches(c.labels) {
-			f.join(c, s)
-		}
+		f.enter(c, s)
 	}
 }
 
 // enterSets puts a class into the sets that mean it.
 func (f *facts) enterSets(c *class) {
-	for _, s := range f.sets {
-		f.work.Matches++
-		if s.who.matches(c) {
-			f.join(c, s)
-		}
+	for _, s := range c.namespace.sets {
+		f.enter(c, s)
 	}
 }
 
-func (f *facts) join(c *class, s *podSet) {
+// enter puts a class into a set of its namespace, if it means the class.
+func (f *facts) enter(c *class, s *podSet) {
+	f.work.Matches++
+	if !s.who.pods.Matches(c.labels) {
+		return
+	}
 	c.sets = append(c.sets, s)
 	for p := range c.pods {
 		s.replace(nil, p.addresses, f.round)
 	}
+}
+
+// enterSpace finds the sets that a namespace's pods can be in.
+func (f *facts) enterSpace(n *namespace) {
+	for _, s := range f.sets {
+		f.fill(s, n)
+	}
+}
+
+func (f *facts) leaveSpace(n *namespace) {
+	for _, c := range n.classes {
+		f.leaveSets(c)
+	}
+	for _, s := range n.sets {
+		delete(s.spaces, n)
+	}
+	n.sets = nil
 }
 
 func (f *facts) leaveSets(c *class) {
@@ -103,21 +123,14 @@ func (f *facts) sweep() {
 	for name := range f.heard {
 		if n := f.namespaces[name]; n != nil && !n.known && len(n.classes)+len(n.policies) == 0 {
 			delete(f.namespaces, name)
+			f.leaveSpace(n)
 		}
 	}
 	clear(f.heard)
-	gone := map[*podSet]bool{}
 	for key, s := range f.sets {
 		if s.used != f.round {
-			gone[s] = true
 			delete(f.sets, key)
-		}
-	}
-	if len(gone) > 0 {
-		for _, n := range f.namespaces {
-			for _, c := range n.classes {
-				c.sets = slices.DeleteFunc(c.sets, func(s *podSet) bool { return gone[s] })
-			}
+			s.forget()
 		}
 	}
 	for key, s := range f.named {
@@ -128,6 +141,17 @@ func (f *facts) sweep() {
 	for key, s := range f.nodeSets {
 		if s.used != f.round {
 			delete(f.nodeSets, key)
+		}
+	}
+}
+
+// forget takes a set out of where pods look for theirs.
+func (s *podSet) forget() {
+	is := func(t *podSet) bool { return t == s }
+	for n := range s.spaces {
+		n.sets = slices.DeleteFunc(n.sets, is)
+		for _, c := range n.classes {
+			c.sets = slices.DeleteFunc(c.sets, is)
 		}
 	}
 }
