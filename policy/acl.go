@@ -11,71 +11,58 @@ import (
 // compiled is an ACL and where its rules come from. It is never changed.
 type compiled struct {
 	acl     dataplane.ACL
+	object  Object // whose rules they are; none where they are of several
 	origins []Origin
 }
 
-// worked is a rule worked out to terms, for pods whose own named ports are own. When the
-// terms change it is another one, with another id.
+// worked is what a rule matches, worked out to terms. All rules that match the same share
+// it. When the terms change it is another one, with another id.
 type worked struct {
 	id    uint64 // never used twice
-	rule  *rule
-	own   []span
 	terms []term
-	round uint64
-	on    []dated // what the terms follow from
-	used  uint64
-	alone *compiled // as an ACL of its own, once asked for
+	size  int // rules that the terms come to
+	on    []dated
+	round uint64           // of the facts that the terms follow from
+	used  uint64           // the round in which it was last needed
+	rules []dataplane.Rule // that allow it, once asked for
 }
 
-// dated is something that knows when it last changed.
-type dated interface{ when() uint64 }
-
-func (s *podSet) when() uint64   { return s.changed }
-func (s *namedSet) when() uint64 { return s.changed }
-func (s *nodeSet) when() uint64  { return s.changed }
-
-type workKey struct {
-	rule *rule
-	own  string
+// dated is what terms follow from: it knows when it last changed.
+type dated interface {
+	when() uint64
+	keep(round uint64) // it is still needed
 }
 
-// work returns a rule's terms, from the last time where nothing changed since.
-func (c *Compiler) work(r *rule, own []span) *worked {
-	key := workKey{r, text(own)}
-	w := c.worked[key]
-	if w == nil || w.used != c.round && w.stale() {
+func (s *podSet) when() uint64        { return s.changed }
+func (s *podSet) keep(round uint64)   { s.used = round }
+func (s *namedSet) when() uint64      { return s.changed }
+func (s *namedSet) keep(round uint64) { s.used = round }
+func (s *nodeSet) when() uint64       { return s.changed }
+func (s *nodeSet) keep(round uint64)  { s.used = round }
+
+// work returns the terms of a rule, from the last time where nothing changed since.
+func (c *Compiler) work(u use) *worked {
+	w := c.worked[u.key]
+	if w != nil && w.used == c.round {
+		return w
+	}
+	if w == nil || slices.ContainsFunc(w.on, func(d dated) bool { return d.when() > w.round }) {
 		c.facts.work.Terms++
 		c.ids++
-		w = &worked{id: c.ids, rule: r, own: own, round: c.round}
-		c.workOut(w)
-		c.worked[key] = w
-	} else if w.used != c.round {
-		c.keep(w.on)
+		w = &worked{id: c.ids, round: c.round}
+		c.workOut(w, u)
+		w.size = size(w.terms)
+		c.worked[u.key] = w
 	}
 	w.used = c.round
+	for _, d := range w.on {
+		d.keep(c.round)
+	}
 	return w
 }
 
-func (w *worked) stale() bool {
-	return slices.ContainsFunc(w.on, func(d dated) bool { return d.when() > w.round })
-}
-
-// keep notes that sets are still needed.
-func (c *Compiler) keep(on []dated) {
-	for _, d := range on {
-		switch s := d.(type) {
-		case *podSet:
-			s.used = c.round
-		case *namedSet:
-			s.used = c.round
-		case *nodeSet:
-			s.used = c.round
-		}
-	}
-}
-
-func (c *Compiler) workOut(w *worked) {
-	r := w.rule
+func (c *Compiler) workOut(w *worked, u use) {
+	r := u.rule
 	who := r.who.blocks
 	if r.who.everyone {
 		who = everyone()
@@ -89,39 +76,33 @@ func (c *Compiler) workOut(w *worked) {
 		w.on, who = append(w.on, set), union(who, set.cover)
 	}
 	spans := r.spans
-	if len(w.own) > 0 {
-		spans = mergeSpans(slices.Concat(spans, w.own))
+	if len(u.own) > 0 {
+		spans = mergeSpans(slices.Concat(spans, u.own))
 	}
 	if len(who) > 0 && len(spans) > 0 {
 		w.terms = append(w.terms, term{who, spans})
 	}
 	if r.direction == Egress {
-		c.workOutNames(w, who)
+		c.workOutNames(w, r, who)
 	}
 }
 
 // workOutNames adds the terms of named ports in egress rules: each peer has numbers of its
 // own.
-func (c *Compiler) workOutNames(w *worked, who cover) {
+func (c *Compiler) workOutNames(w *worked, r *rule, who cover) {
 	by := map[span]cover{}
-	for _, name := range w.rule.names {
+	for _, name := range r.names {
 		set := c.namedSet(name)
 		w.on = append(w.on, set)
 		for s, members := range set.by {
-			if !spansHold(w.rule.spans, s) {
+			if !spansHold(r.spans, s) {
 				by[s] = union(by[s], intersect(members.cover(), who))
 			}
 		}
 	}
-	var list []span
-	for s, who := range by {
-		if len(who) > 0 {
-			list = append(list, s)
-		}
-	}
-	slices.SortFunc(list, compareSpans)
+	maps.DeleteFunc(by, func(_ span, who cover) bool { return len(who) == 0 })
 	first := len(w.terms)
-	for _, s := range list {
+	for _, s := range slices.SortedFunc(maps.Keys(by), compareSpans) {
 		i := slices.IndexFunc(w.terms[first:], func(t term) bool { return slices.Equal(t.who, by[s]) })
 		if i < 0 {
 			w.terms = append(w.terms, term{by[s], []span{s}})
@@ -132,25 +113,44 @@ func (c *Compiler) workOutNames(w *worked, who cover) {
 	}
 }
 
-// aloneACL is a rule of a NetworkPolicy as an ACL.
-func (c *Compiler) aloneACL(o Object, w *worked) *compiled {
-	if w.alone == nil {
+// aloneKey is a rule of a NetworkPolicy and what it comes to.
+type aloneKey struct {
+	rule *rule
+	id   uint64
+}
+
+// alone is a rule of a NetworkPolicy as an ACL.
+func (c *Compiler) aloneACL(u use, w *worked) *compiled {
+	key := aloneKey{u.rule, w.id}
+	k := c.alone[key]
+	if k == nil {
 		c.facts.work.ACLs++
-		d := w.rule.direction
-		tail := fmt.Sprintf("%s/%d", d, w.rule.index)
-		id := hashText(o.String(), tail, w.rule.key, text(w.own))
-		rules := render(nil, d, dataplane.PermitReflect, w.terms)
-		w.alone = &compiled{
-			acl:     dataplane.ACL{Name: aclName("policy/"+o.Namespace+"/"+o.Name, tail, id), Rules: rules},
-			origins: []Origin{{Object: o, Direction: d, Rule: w.rule.index, Rules: len(rules)}},
+		d := u.rule.direction
+		if w.rules == nil {
+			w.rules = render(nil, d, dataplane.PermitReflect, w.terms)
 		}
+		tail := fmt.Sprintf("%s/%d", d, u.rule.index)
+		k = &kept{compiled: &compiled{
+			acl:     dataplane.ACL{Name: aclName(u.tier, tail, hashText(u.tier, tail, u.key)), Rules: w.rules},
+			object:  *u.object,
+			origins: []Origin{{Object: *u.object, Direction: d, Rule: u.rule.index, Rules: w.size}},
+		}}
+		c.alone[key] = k
 	}
-	return w.alone
+	k.used = c.round
+	return k.compiled
+}
+
+// kept is an ACL from an earlier round.
+type kept struct {
+	*compiled
+	used uint64
 }
 
 // draft is an ACL whose order counts, while it is written.
 type draft struct {
 	direction Direction
+	object    Object
 	rules     []dataplane.Rule
 	origins   []Origin
 }
@@ -170,12 +170,13 @@ func (a *draft) name(head, tail string) *compiled {
 	for _, o := range a.origins {
 		identity += fmt.Sprintf(" %d by %s", o.Rules, o)
 	}
-	id := hashRules(identity, a.rules)
-	return &compiled{acl: dataplane.ACL{Name: aclName(head, tail, id), Rules: a.rules}, origins: a.origins}
+	name := aclName(head, tail, hashRules(identity, a.rules))
+	return &compiled{acl: dataplane.ACL{Name: name, Rules: a.rules}, object: a.object, origins: a.origins}
 }
 
 // sweepWorked forgets what no list needs any more.
 func (c *Compiler) sweepWorked() {
-	maps.DeleteFunc(c.worked, func(_ workKey, w *worked) bool { return w.used != c.round })
-	maps.DeleteFunc(c.drafts, func(_ string, d *kept) bool { return d.used != c.round })
+	maps.DeleteFunc(c.worked, func(_ string, w *worked) bool { return w.used != c.round })
+	maps.DeleteFunc(c.alone, func(_ aloneKey, k *kept) bool { return k.used != c.round })
+	maps.DeleteFunc(c.drafts, func(_ string, k *kept) bool { return k.used != c.round })
 }

@@ -25,21 +25,24 @@ func always() []dataplane.Rule {
 	}
 }
 
-// baseACLs are the ACLs that are the same for all pods. A node reaches the pods on it.
-func baseACLs(n cluster.Node) []compiled {
+// base is the ACLs that are the same for all pods.
+type base struct{ input, output, all compiled }
+
+// newBase lets a node reach the pods on it.
+func newBase(n cluster.Node) base {
 	var list []netip.Prefix
 	for _, a := range n.Addresses {
 		list = append(list, single(a))
 	}
 	node := []term{{minimise(list), everything()}}
 	all := []term{{everyone(), everything()}}
-	return []compiled{
-		base(baseInput, always()),
-		base(baseOutput, render(always(), Ingress, dataplane.PermitReflect, node)),
-		base(baseAll, render(nil, Ingress, dataplane.PermitReflect, all)),
+	return base{
+		input:  baseACL("base/in", always()),
+		output: baseACL("base/out", render(always(), Ingress, dataplane.PermitReflect, node)),
+		all:    baseACL("base/all", render(nil, Ingress, dataplane.PermitReflect, all)),
 	}
 }
 
-func base(name string, rules []dataplane.Rule) compiled {
+func baseACL(name string, rules []dataplane.Rule) compiled {
 	return compiled{acl: dataplane.ACL{Name: name, Rules: slices.Clip(rules)}, origins: []Origin{{Rule: -1, Rules: len(rules)}}}
 }

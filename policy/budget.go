@@ -19,18 +19,23 @@ func (b *build) exclude(o Object, err error) {
 // that is closed already stays as it is: what is left of it is as small as can be.
 func (b *build) fit() {
 	most := b.c.options.AppliedRules
-	list := slices.SortedFunc(maps.Keys(b.applied), func(x, y Object) int {
-		return cmp.Or(cmp.Compare(b.applied[y], b.applied[x]), x.compare(y))
+	if b.applied <= most {
+		return
+	}
+	applied := map[Object]int{}
+	for _, lists := range b.lists {
+		for _, a := range slices.Concat(lists[:]...) {
+			applied[a.object] += len(a.acl.Rules)
+		}
+	}
+	list := slices.SortedFunc(maps.Keys(applied), func(x, y Object) int {
+		return cmp.Or(cmp.Compare(applied[y], applied[x]), x.compare(y))
 	})
-	for _, o := range list {
-		if b.total <= most {
-			return
+	for left := b.applied; left > most && len(list) > 0; list = list[1:] {
+		if o := list[0]; o != (Object{}) && b.tooLarge[o] == nil {
+			b.exclude(o, fmt.Errorf("it comes to %d applied rules on this node, where all policies together may have %d", applied[o], most))
+			left -= applied[o]
 		}
-		if o == (Object{}) || b.tooLarge[o] != nil {
-			continue
-		}
-		b.exclude(o, fmt.Errorf("it comes to %d applied rules on this node, where all policies together may have %d", b.applied[o], most))
-		b.total -= b.applied[o]
 	}
 }
 
@@ -40,7 +45,7 @@ func (o Object) compare(p Object) int {
 
 // shorten merges the ends of lists that together are longer than a binding may be. What
 // is merged is named by its content.
-func (b *build) shorten(lists *[2][]*compiled) {
+func (b *build) shorten(lists *podACLs) {
 	most := b.c.options.InterfaceACLs
 	for d := range lists {
 		room := max(most/2, most-len(lists[1-d]))

@@ -21,19 +21,19 @@ type Compiler struct {
 	clusterChanged  uint64           // the round of their last change
 	locals          map[cluster.PodKey]*localPod
 	inOrder         []*localPod // the same, by name
-	base            []compiled
+	base            base
 
 	ids    uint64
-	worked map[workKey]*worked
-	drafts map[string]*kept
-	closed map[[2]int]*rule
+	worked map[string]*worked // by what they match
+	alone  map[aloneKey]*kept // ACLs of rules of NetworkPolicies
+	drafts map[string]*kept   // the other ACLs
 }
 
 // NewCompiler returns a Compiler for the pods of a node that knows no facts yet.
 func NewCompiler(node string, o Options) *Compiler {
 	return &Compiler{
-		facts: newFacts(), node: node, options: o.orDefaults(), locals: map[cluster.PodKey]*localPod{}, base: baseACLs(cluster.Node{}),
-		worked: map[workKey]*worked{}, drafts: map[string]*kept{}, closed: map[[2]int]*rule{},
+		facts: newFacts(), node: node, options: o.orDefaults(), locals: map[cluster.PodKey]*localPod{}, base: newBase(cluster.Node{}),
+		worked: map[string]*worked{}, alone: map[aloneKey]*kept{}, drafts: map[string]*kept{},
 	}
 }
 
@@ -43,7 +43,7 @@ func NewCompiler(node string, o Options) *Compiler {
 func (c *Compiler) Update(s cluster.Snapshot, changed cluster.Changes, local []cluster.PodKey) Result {
 	c.take(s, changed)
 	if _, ok := changed.Nodes[c.node]; ok {
-		c.base = baseACLs(s.Nodes[c.node])
+		c.base = newBase(s.Nodes[c.node])
 	}
 	c.takePolicies(s, changed)
 	c.takeLocals(local)

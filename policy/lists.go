@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/dataplane"
@@ -15,12 +14,13 @@ import (
 type build struct {
 	c        *Compiler
 	tooLarge map[Object]error
-	grown    bool // tooLarge has more than when the attempt began
-
-	lists   map[cluster.PodKey]*[2][]*compiled // by Direction
-	applied map[Object]int                     // rules, by the policy they are from
-	total   int
+	grown    bool       // tooLarge has more than when the attempt began
+	lists    []*podACLs // of c.inOrder
+	applied  int        // rules of all lists
 }
+
+// podACLs are the lists of a pod by Direction.
+type podACLs [2][]*compiled
 
 func (c *Compiler) build() Result {
 	b := &build{c: c, tooLarge: map[Object]error{}}
@@ -30,43 +30,33 @@ func (c *Compiler) build() Result {
 }
 
 func (b *build) attempt() {
-	b.grown, b.total = false, 0
-	b.applied = map[Object]int{}
-	b.lists = make(map[cluster.PodKey]*[2][]*compiled, len(b.c.locals))
+	b.grown, b.applied, b.lists = false, 0, b.lists[:0]
 	for _, l := range b.c.inOrder {
-		b.lists[l.key] = &[2][]*compiled{}
-		for d := range b.lists[l.key] {
-			b.list(l, Direction(d))
-		}
+		b.lists = append(b.lists, &podACLs{})
+		b.list(l, Ingress)
+		b.list(l, Egress)
 	}
 	if !b.grown {
 		b.fit()
 	}
 }
 
-// list writes the list of a pod in one direction.
+// list writes the list of a pod in one direction; the pod's lists are the last ones.
 func (b *build) list(l *localPod, d Direction) {
-	first := baseOutput
+	first := &b.c.base.output
 	if d == Egress {
-		first = baseInput
+		first = &b.c.base.input
 	}
-	b.addBase(l, d, first)
-	b.tier(l, d, l.admin, func() outcome { return b.behindAdmin(l, d) })
+	b.put(d, first)
+	b.tier(l, d, l.admin[d], func() outcome { return b.behindAdmin(l, d) })
 	if l.isolated[d] {
 		for _, a := range b.allowed(l, d) {
-			b.add(l, d, a.object, size(a.worked.terms), func() *compiled { return b.c.aloneACL(a.object, a.worked) })
+			b.add(l, d, *a.object, a.worked.size, func() *compiled { return b.c.aloneACL(a.use, a.worked) })
 		}
 		return
 	}
-	b.tier(l, d, l.baseline, func() outcome {
-		return outcome{key: "all", end: clause{do: dataplane.PermitReflect, origin: Origin{Rule: -1}}}
-	})
-	b.addBase(l, d, baseAll)
-}
-
-func (b *build) addBase(l *localPod, d Direction, name string) {
-	i := slices.IndexFunc(b.c.base, func(c compiled) bool { return c.acl.Name == name })
-	b.add(l, d, Object{}, len(b.c.base[i].acl.Rules), func() *compiled { return &b.c.base[i] })
+	b.tier(l, d, l.baseline[d], toAll)
+	b.put(d, &b.c.base.all)
 }
 
 // add appends an ACL of so many rules to a pod's list. It is not written where it would
@@ -77,90 +67,31 @@ func (b *build) add(l *localPod, d Direction, o Object, size int, write func() *
 	case size > b.c.options.RulesPerACL:
 		b.exclude(o, fmt.Errorf("its %s rules come to %d rules in one ACL, for pod %s, where %d is the most", d, size, l.key, b.c.options.RulesPerACL))
 	default:
-		list := &b.lists[l.key][d]
-		*list = append(*list, write())
-		b.applied[o] += size
-		b.total += size
+		b.put(d, write())
 	}
 }
 
-// allow is a rule of a NetworkPolicy, worked out for a pod.
-type allow struct {
-	object Object
-	worked *worked
-}
-
-// allowed are the rules of the NetworkPolicies of a pod, those that change with facts
-// last; of rules that say the same, one.
-func (b *build) allowed(l *localPod, d Direction) []allow {
-	var list []allow
-	seen := map[string]bool{}
-	for _, volatile := range [...]bool{false, true} {
-		for _, p := range l.networkPolicies[d] {
-			if b.tooLarge[p.object] != nil {
-				continue
-			}
-			for _, r := range p.rules[d] {
-				if r.volatile() != volatile {
-					continue
-				}
-				own := l.own(r)
-				if key := r.key + text(own); !seen[key] {
-					seen[key] = true
-					list = append(list, allow{p.object, b.c.work(r, own)})
-				}
-			}
-		}
-	}
-	return list
-}
-
-// behindAdmin is what NetworkPolicies and the Baseline tier say.
-func (b *build) behindAdmin(l *localPod, d Direction) outcome {
-	var out outcome
-	var key strings.Builder
-	if l.isolated[d] {
-		for _, a := range b.allowed(l, d) {
-			fmt.Fprintf(&key, "%d ", a.worked.id)
-			out.clauses = append(out.clauses, clause{dataplane.PermitReflect, a.worked.terms, Origin{Object: a.object, Rule: a.worked.rule.index}})
-		}
-		out.end = clause{do: dataplane.Deny, origin: Origin{Rule: -1}}
-		if list := l.networkPolicies[d]; len(list) > 0 {
-			out.end.origin.Object = list[0].object
-		}
-		fmt.Fprintf(&key, "deny %s", out.end.origin.Object)
-		out.key = key.String()
-		return out
-	}
-	for _, p := range l.baseline {
-		for _, r := range b.rulesOf(p, d) {
-			w := b.c.work(r, l.own(r))
-			do := dataplane.PermitReflect // passing on leads there, too
-			if r.action == deny {
-				do = dataplane.Deny
-			}
-			fmt.Fprintf(&key, "%d ", w.id)
-			out.clauses = append(out.clauses, clause{do, w.terms, Origin{Object: p.object, Rule: r.index}})
-		}
-	}
-	out.end = clause{do: dataplane.PermitReflect, origin: Origin{Rule: -1}}
-	out.key = key.String() + "all"
-	return out
+func (b *build) put(d Direction, a *compiled) {
+	list := &b.lists[len(b.lists)-1][d]
+	*list = append(*list, a)
+	b.applied += len(a.acl.Rules)
 }
 
 // result names the lists.
 func (b *build) result() Result {
 	r := Result{Lists: make(map[cluster.PodKey]Lists, len(b.lists)), Origins: map[string][]Origin{}}
 	acls := map[string]*compiled{}
-	for key, lists := range b.lists {
+	for i, l := range b.c.inOrder {
+		lists := b.lists[i]
 		b.shorten(lists)
 		for _, list := range lists {
 			for _, a := range list {
 				acls[a.acl.Name] = a
 			}
 		}
-		r.Lists[key] = Lists{Input: names(lists[Egress]), Output: names(lists[Ingress])}
+		r.Lists[l.key] = Lists{Input: names(lists[Egress]), Output: names(lists[Ingress])}
 	}
+	r.ACLs = make([]dataplane.ACL, 0, len(acls))
 	for _, name := range slices.Sorted(maps.Keys(acls)) {
 		r.ACLs = append(r.ACLs, acls[name].acl)
 		r.Origins[name] = acls[name].origins

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"slices"
+
 	"github.com/millrace/millrace/cluster"
 )
 
@@ -12,9 +14,20 @@ type localPod struct {
 	round     uint64     // when its policies were looked for
 	asked     bool       // they were
 
+	networkPolicies []*networkPolicy
+	clusterPolicies []*clusterPolicy
 	isolated        [2]bool // by NetworkPolicies, by Direction
-	networkPolicies [2][]*networkPolicy
-	admin, baseline []*clusterPolicy
+	allows          [2][]use
+	admin, baseline [2][]use // in order
+}
+
+// use is a rule of a policy for one pod.
+type use struct {
+	object *Object
+	tier   string // the head of the names of its ACLs
+	rule   *rule
+	own    []span // the pod's ports that an ingress rule names
+	key    string // equal keys match the same
 }
 
 // find looks for the policies of a pod, if they may be others than the last time.
@@ -38,32 +51,51 @@ func (c *Compiler) find(l *localPod) {
 	case p == nil:
 		c.findUnknown(l, n)
 	default:
-		c.findKnown(l, n)
+		c.findNetworkPolicies(l, n)
+		c.findClusterPolicies(l)
 	}
 }
 
-func (c *Compiler) findKnown(l *localPod, n *namespace) {
+// findNetworkPolicies puts rules that change with facts last.
+func (c *Compiler) findNetworkPolicies(l *localPod, n *namespace) {
 	for _, p := range n.policies {
 		c.facts.work.Matches++
-		if !p.selector.Matches(l.pod.class.labels) {
-			continue
+		if p.selector.Matches(l.pod.class.labels) {
+			l.networkPolicies = append(l.networkPolicies, p)
 		}
-		for d, isolates := range p.isolates {
-			if isolates {
+	}
+	for _, volatile := range [...]bool{false, true} {
+		for _, p := range l.networkPolicies {
+			for d, isolates := range p.isolates {
+				if !isolates {
+					continue
+				}
 				l.isolated[d] = true
-				l.networkPolicies[d] = append(l.networkPolicies[d], p)
+				for _, r := range p.rules[d] {
+					if r.volatile() == volatile {
+						l.allows[d] = append(l.allows[d], l.use(&p.object, "policy/"+p.object.Namespace+"/"+p.object.Name, r))
+					}
+				}
 			}
 		}
 	}
+}
+
+func (c *Compiler) findClusterPolicies(l *localPod) {
 	for _, p := range c.clusterPolicies {
 		c.facts.work.Matches++
 		if !p.subject.matches(l.pod.class) {
 			continue
 		}
+		l.clusterPolicies = append(l.clusterPolicies, p)
+		tier, head := &l.admin, "admin/"
 		if p.baseline {
-			l.baseline = append(l.baseline, p)
-		} else {
-			l.admin = append(l.admin, p)
+			tier, head = &l.baseline, "baseline/"
+		}
+		for d, rules := range p.rules {
+			for _, r := range rules {
+				tier[d] = append(tier[d], l.use(&p.object, head+p.object.Name, r))
+			}
 		}
 	}
 }
@@ -88,10 +120,20 @@ func (c *Compiler) findUnknown(l *localPod, n *namespace) {
 	}
 }
 
-// own are the pod's ports that an ingress rule names.
-func (l *localPod) own(r *rule) []span {
-	if r.direction == Egress || len(r.names) == 0 || l.pod == nil {
-		return nil
+func (l *localPod) use(o *Object, tier string, r *rule) use {
+	u := use{object: o, tier: tier, rule: r, key: r.key}
+	if r.direction == Ingress && len(r.names) > 0 {
+		u.own = resolve(r.names, l.pod.ports)
+		u.key += " own " + text(u.own)
 	}
-	return resolve(r.names, l.pod.ports)
+	return u
+}
+
+// isolatedBy is the first NetworkPolicy that isolates the pod.
+func (l *localPod) isolatedBy(d Direction) Object {
+	i := slices.IndexFunc(l.networkPolicies, func(p *networkPolicy) bool { return p.isolates[d] })
+	if i < 0 {
+		return Object{}
+	}
+	return l.networkPolicies[i].object
 }

@@ -9,13 +9,6 @@ import (
 	"github.com/millrace/millrace/dataplane"
 )
 
-// The ACLs that are the same for all pods.
-const (
-	baseInput  = "base/in"
-	baseOutput = "base/out"
-	baseAll    = "base/all"
-)
-
 // aclName is head/tail/hash, as much of it as a person needs and a machine's tag holds.
 // The hash is of identity; where head had to be changed or cut, it is longer.
 func aclName(head, tail string, identity []byte) string {

@@ -9,19 +9,15 @@ import (
 // problems are those of the policies that are about pods here.
 func (b *build) problems() []Problem {
 	found := map[Object]Problem{}
-	for _, l := range b.c.locals {
-		for _, list := range l.networkPolicies {
-			for _, p := range list {
-				if p.err != nil {
-					found[p.object] = Problem{p.object, PolicyRejected, p.err}
-				}
+	for _, l := range b.c.inOrder {
+		for _, p := range l.networkPolicies {
+			if p.err != nil {
+				found[p.object] = Problem{p.object, PolicyRejected, p.err}
 			}
 		}
-		for _, list := range [...][]*clusterPolicy{l.admin, l.baseline} {
-			for _, p := range list {
-				if p.err != nil {
-					found[p.object] = Problem{p.object, PolicyRejected, p.err}
-				}
+		for _, p := range l.clusterPolicies {
+			if p.err != nil {
+				found[p.object] = Problem{p.object, PolicyRejected, p.err}
 			}
 		}
 	}

@@ -2,51 +2,47 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/millrace/millrace/dataplane"
 )
 
-// kept is a draft's ACL from an earlier round.
-type kept struct {
-	*compiled
-	used uint64
-}
-
-// ordered is a rule of a ClusterNetworkPolicy for one pod.
+// ordered is a rule of a ClusterNetworkPolicy for one pod, worked out.
 type ordered struct {
-	policy *clusterPolicy
+	use
 	worked *worked
 }
 
-func (o ordered) action() action { return o.worked.rule.action }
+// String is the rule and what it comes to: equal texts are equal rules.
+func (o ordered) String() string {
+	return fmt.Sprintf("%s %s %d as %d", o.tier, o.object.UID, o.rule.index, o.worked.id)
+}
 
 func (o ordered) origin() Origin {
-	return Origin{Object: o.policy.object, Direction: o.worked.rule.direction, Rule: o.worked.rule.index}
+	return Origin{Object: *o.object, Direction: o.rule.direction, Rule: o.rule.index}
 }
 
 // tier writes the ACLs of a tier for one pod: one per policy, and one more per rule that
 // passes over others of its tier. behind is what the tiers behind say.
-func (b *build) tier(l *localPod, d Direction, list []*clusterPolicy, behind func() outcome) {
+func (b *build) tier(l *localPod, d Direction, uses []use, behind func() outcome) {
 	var rules []ordered
-	for _, p := range list {
-		for _, r := range b.rulesOf(p, d) {
-			rules = append(rules, ordered{p, b.c.work(r, l.own(r))})
-		}
+	for _, u := range b.inForce(uses) {
+		rules = append(rules, ordered{u, b.c.work(u)})
 	}
 	last := 0 // the first rule behind which no rule decides
 	for i, r := range rules {
-		if r.action() != pass {
+		if r.rule.action != pass {
 			last = i + 1
 		}
 	}
 	rules = rules[:last] // passing at the end of a tier is what happens anyway
 	for len(rules) > 0 {
 		n := 1
-		if rules[0].action() == pass {
+		if rules[0].rule.action == pass {
 			b.passACL(l, d, rules[0], behind())
 		} else {
-			for n < len(rules) && rules[n].policy == rules[0].policy && rules[n].action() != pass {
+			for n < len(rules) && rules[n].object == rules[0].object && rules[n].rule.action != pass {
 				n++
 			}
 			b.tierACL(l, d, rules[:n])
@@ -55,34 +51,25 @@ func (b *build) tier(l *localPod, d Direction, list []*clusterPolicy, behind fun
 	}
 }
 
-// rulesOf are the rules of a policy, closed ones if it is too large.
-func (b *build) rulesOf(p *clusterPolicy, d Direction) []*rule {
-	if b.tooLarge[p.object] == nil {
-		return p.rules[d]
+// inForce replaces the rules of policies that are too large by those of broken ones.
+func (b *build) inForce(uses []use) []use {
+	if len(b.tooLarge) == 0 {
+		return uses
 	}
-	var list []*rule
-	for _, r := range p.rules[d] {
-		if r.action != accept {
-			return append(list, b.c.closedRule(d, r.index))
+	var list []use
+	var shut *Object
+	for _, u := range uses {
+		switch {
+		case u.object == shut:
+		case b.tooLarge[*u.object] == nil:
+			list = append(list, u)
+		case u.rule.action != accept:
+			shut = u.object
+			r := closed(u.rule.direction, u.rule.index)
+			list = append(list, use{object: u.object, tier: u.tier, rule: r, key: r.key})
 		}
 	}
 	return list
-}
-
-// closedRule is always the same pointer for the same rule.
-func (c *Compiler) closedRule(d Direction, index int) *rule {
-	key := [2]int{int(d), index}
-	if c.closed[key] == nil {
-		c.closed[key] = closed(d, index)
-	}
-	return c.closed[key]
-}
-
-func head(p *clusterPolicy) string {
-	if p.baseline {
-		return "baseline/" + p.object.Name
-	}
-	return "admin/" + p.object.Name
 }
 
 // draft adds the ACL of a key to a pod's list, from an earlier round if there is one.
@@ -101,30 +88,33 @@ func (b *build) draft(l *localPod, d Direction, o Object, key string, size int, 
 
 // tierACL writes consecutive rules of one policy, none of which passes.
 func (b *build) tierACL(l *localPod, d Direction, rules []ordered) {
+	first := rules[0]
 	var key strings.Builder
-	key.WriteString(head(rules[0].policy))
 	n := 0
 	for _, r := range rules {
-		fmt.Fprintf(&key, " %d", r.worked.id)
-		n += size(r.worked.terms)
+		fmt.Fprintf(&key, "%s,", r)
+		if r.rule.action == deny {
+			key.WriteString("deny ")
+		}
+		n += r.worked.size
 	}
-	b.draft(l, d, rules[0].policy.object, key.String(), n, func() *compiled {
-		a := draft{direction: d}
+	b.draft(l, d, *first.object, key.String(), n, func() *compiled {
+		a := draft{direction: d, object: *first.object}
 		for _, r := range rules {
 			do := dataplane.PermitReflect
-			if r.action() == deny {
+			if r.rule.action == deny {
 				do = dataplane.Deny
 			}
 			a.add(r.origin(), do, r.worked.terms)
 		}
-		return a.name(head(rules[0].policy), fmt.Sprintf("%s/%d", d, rules[0].worked.rule.index))
+		return a.name(first.tier, fmt.Sprintf("%s/%d", d, first.rule.index))
 	})
 }
 
 // outcome is what tiers say about a packet: the first clause that matches it, or else the
 // end.
 type outcome struct {
-	key     string
+	key     string // equal keys say the same
 	clauses []clause
 	end     clause // without terms
 }
@@ -138,29 +128,78 @@ type clause struct {
 
 // passACL writes what the tiers behind say about the packets of a rule that passes.
 func (b *build) passACL(l *localPod, d Direction, p ordered, behind outcome) {
-	var list []clause
-	n := 0
-	for _, c := range behind.clauses {
-		var both []term
-		for _, t := range c.terms {
-			for _, q := range p.worked.terms {
-				if m, ok := meet(t, q); ok {
-					both = append(both, m)
-				}
-			}
-		}
-		list = append(list, clause{c.do, both, c.origin})
-		n += size(both)
-	}
 	end := behind.end
 	end.terms = p.worked.terms
-	list, n = append(list, end), n+size(end.terms)
-	b.draft(l, d, p.policy.object, fmt.Sprintf("%s %d passes to %s", head(p.policy), p.worked.id, behind.key), n, func() *compiled {
-		a := draft{direction: d}
+	list, n := []clause{}, p.worked.size
+	for _, c := range behind.clauses {
+		c.terms = meetAll(c.terms, p.worked.terms)
+		list, n = append(list, c), n+size(c.terms)
+	}
+	list = append(list, end)
+	key := fmt.Sprintf("%s passes to %s", p, behind.key)
+	b.draft(l, d, *p.object, key, n, func() *compiled {
+		a := draft{direction: d, object: *p.object}
 		for _, c := range list {
 			c.origin.Via = p.origin().String()
 			a.add(c.origin, c.do, c.terms)
 		}
-		return a.name(head(p.policy), fmt.Sprintf("%s/%d/pass", d, p.worked.rule.index))
+		return a.name(p.tier, fmt.Sprintf("%s/%d/pass", d, p.rule.index))
 	})
+}
+
+func meetAll(a, b []term) (both []term) {
+	for _, t := range a {
+		for _, u := range b {
+			if m, ok := meet(t, u); ok {
+				both = append(both, m)
+			}
+		}
+	}
+	return both
+}
+
+// behindAdmin is what NetworkPolicies, or else the Baseline tier, say.
+func (b *build) behindAdmin(l *localPod, d Direction) outcome {
+	if l.isolated[d] {
+		out := outcome{end: clause{do: dataplane.Deny, origin: Origin{Object: l.isolatedBy(d), Rule: -1}}}
+		for _, a := range b.allowed(l, d) {
+			out.add(dataplane.PermitReflect, a)
+		}
+		out.key += "deny by " + out.end.origin.Object.String() + out.end.origin.Object.UID
+		return out
+	}
+	out := toAll()
+	for _, u := range b.inForce(l.baseline[d]) {
+		do := dataplane.PermitReflect // passing on leads there, too
+		if u.rule.action == deny {
+			do = dataplane.Deny
+		}
+		out.add(do, ordered{u, b.c.work(u)})
+	}
+	return out
+}
+
+// toAll is what is said where no policy decides.
+func toAll() outcome {
+	return outcome{key: "all ", end: clause{do: dataplane.PermitReflect, origin: Origin{Rule: -1}}}
+}
+
+func (o *outcome) add(do dataplane.Action, r ordered) {
+	o.key += fmt.Sprintf("%s by %s,", do, r)
+	o.clauses = append(o.clauses, clause{do, r.worked.terms, r.origin()})
+}
+
+// allowed are the rules of the NetworkPolicies of a pod; of those that say the same, one.
+func (b *build) allowed(l *localPod, d Direction) []ordered {
+	list := make([]ordered, 0, len(l.allows[d]))
+	for _, u := range l.allows[d] {
+		if len(b.tooLarge) > 0 && b.tooLarge[*u.object] != nil {
+			continue
+		}
+		w := b.c.work(u)
+		if !slices.ContainsFunc(list, func(o ordered) bool { return o.worked == w }) {
+			list = append(list, ordered{u, w})
+		}
+	}
+	return list
 }

@@ -31,7 +31,7 @@ func print(r policy.Result) string {
 		fmt.Fprintf(&b, "acl %s\n", a.Name)
 		for i, rule := range a.Rules {
 			o, _ := r.Origin(a.Name, i)
-			fmt.Fprintf(&b, "  %s  # %s\n", rule, o)
+			fmt.Fprintf(&b, "  %s  # %s %s\n", rule, o, o.Object.UID)
 		}
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(r.Lists), cluster.PodKey.Compare) {
@@ -62,6 +62,7 @@ func TestWalk(t *testing.T) {
 		var road []cluster.Snapshot
 		for n := range uint64(6) {
 			next := policytest.Random(seed*100+n, 0).Snapshot
+			identify(r, next)
 			switch r.IntN(4) {
 			case 0: // all at once
 			case 1: // by parts
@@ -89,6 +90,18 @@ func TestWalk(t *testing.T) {
 			}
 			road = nil
 		}
+	}
+}
+
+// identify gives policies the UIDs that they may have on their second life.
+func identify(r *rand.Rand, s cluster.Snapshot) {
+	for key, p := range s.NetworkPolicies {
+		p.UID = fmt.Sprint("uid", r.IntN(2))
+		s.NetworkPolicies[key] = p
+	}
+	for key, p := range s.ClusterPolicies {
+		p.UID = fmt.Sprint("uid", r.IntN(2))
+		s.ClusterPolicies[key] = p
 	}
 }
 
