@@ -12,7 +12,7 @@ import (
 // aclName is head/tail/hash, as much of it as a person needs and a machine's tag holds.
 // The hash is of identity; where head had to be changed or cut, it is longer.
 func aclName(head, tail string, identity []byte) string {
-	const short, long = 8, 16
+	const short, long = 8, 12
 	id := hex.EncodeToString(identity)
 	tail = "/" + tail + "/"
 	if sanitise(head) == head && len(head)+len(tail)+short <= dataplane.NameMax {

@@ -24,14 +24,18 @@ func local(s cluster.Snapshot) []cluster.PodKey {
 	return list
 }
 
-// print is all of a Result as text.
+// print is all of a Result as text: before rules of an ACL stands where they come from.
 func print(r policy.Result) string {
 	var b strings.Builder
 	for _, a := range r.ACLs {
 		fmt.Fprintf(&b, "acl %s\n", a.Name)
-		for i, rule := range a.Rules {
-			o, _ := r.Origin(a.Name, i)
-			fmt.Fprintf(&b, "  %s  # %s %s\n", rule, o, o.Object.UID)
+		rules := a.Rules
+		for _, o := range r.Origins[a.Name] {
+			fmt.Fprintf(&b, "  # %s\n", strings.TrimSpace(o.String()+" "+o.Object.UID))
+			for _, rule := range rules[:o.Rules] {
+				fmt.Fprintf(&b, "  %s\n", rule)
+			}
+			rules = rules[o.Rules:]
 		}
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(r.Lists), cluster.PodKey.Compare) {
