@@ -12,7 +12,7 @@ import (
 // TestAgree: the ACLs say of connections in random clusters what the policies say, read
 // one by one.
 func TestAgree(t *testing.T) {
-	cases := uint64(1000)
+	cases := uint64(400)
 	if testing.Short() {
 		cases = 100
 	}

@@ -51,7 +51,7 @@ func print(r policy.Result) string {
 // Clusters of two seeds have objects of the same names, so that going from one to the next
 // changes, adds and removes everything there is.
 func TestWalk(t *testing.T) {
-	walks := uint64(60)
+	walks := uint64(40)
 	if testing.Short() {
 		walks = 10
 	}
