@@ -25,10 +25,11 @@ import (
 
 // Cluster is where the facts of the API's objects come from.
 type Cluster interface {
-	// WaitSynced returns nil once Snapshot has all there is; its error is the end of ctx.
+	// WaitSynced returns nil once Take has all there is; its error is the end of ctx.
 	WaitSynced(ctx context.Context) error
-	// Snapshot returns all but the attachments.
-	Snapshot() cluster.Snapshot
+	// Take returns all but the attachments, and in what that differs from what Take returned
+	// before, at first from nothing.
+	Take() (cluster.Snapshot, cluster.Changes)
 	// Changed receives a value after the facts changed; several changes may be one value.
 	Changed() <-chan struct{}
 }
@@ -41,6 +42,12 @@ type Attachments interface {
 	Changed() <-chan struct{}
 }
 
+// Events tells the authors of Kubernetes objects what cannot be done with them.
+type Events interface {
+	// Warn does not wait; to say the same again changes nothing.
+	Warn(about cluster.Ref, reason, message string)
+}
+
 // Config is what an Agent works with.
 type Config struct {
 	Node        string // this node's name in the facts
@@ -48,6 +55,7 @@ type Config struct {
 	Options     compile.Options // Device is probed on each connection
 	Cluster     Cluster
 	Attachments Attachments
+	Events      Events        // nil = the log is told only
 	Resync      time.Duration // how often to observe although nothing changed; 0 = 30 s
 	Log         *slog.Logger
 	Metrics     prometheus.Registerer // nil = none
@@ -67,6 +75,8 @@ type Agent struct {
 	// remains are interfaces that a machine lost by dying; the kernel may still have
 	// their other ends. Only Run's goroutine touches them.
 	remains remains
+	// told are the policies' problems that the log has. Only Run's goroutine touches them.
+	told map[cluster.Ref]string
 
 	// questions are answered by the loop, between two rounds.
 	questions chan chan<- View
@@ -192,9 +202,10 @@ func (a *Agent) wait(ctx context.Context, conn *vpp.Conn, r *round, links <-chan
 
 // facts joins both doors. Attachments are read first, so that their revision never claims
 // more than what is compiled.
-func (a *Agent) facts() cluster.Snapshot {
+func (a *Agent) facts() (cluster.Snapshot, cluster.Changes) {
 	revision, attachments := a.config.Attachments.Facts()
-	return a.config.Cluster.Snapshot().WithAttachments(revision, attachments)
+	s, changed := a.config.Cluster.Take()
+	return s.WithAttachments(revision, attachments), changed
 }
 
 func deviceName(d compile.Device) string {

@@ -19,6 +19,7 @@ type metrics struct {
 	drift     prometheus.Counter
 	failing   prometheus.Gauge
 	objects   *prometheus.GaugeVec
+	policies  prometheus.Gauge
 }
 
 // newMetrics makes them, and registers them unless r is nil.
@@ -37,15 +38,16 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}),
 		steps: prometheus.NewCounterVec(prometheus.CounterOpts(opts("steps_total", "Steps of plans that were carried out or failed.")),
 			[]string{"verb", "kind", "result"}),
-		errors:  prometheus.NewCounterVec(prometheus.CounterOpts(opts("errors_total", "Facts that could not be used, counted each round.")), []string{"what"}),
-		drift:   prometheus.NewCounter(prometheus.CounterOpts(opts("drift_total", "Times the dataplane was found other than it was left."))),
-		failing: prometheus.NewGauge(prometheus.GaugeOpts(opts("failing", "Objects that wait for another attempt."))),
-		objects: prometheus.NewGaugeVec(prometheus.GaugeOpts(opts("objects", "What the dataplane has of ours.")), []string{"kind"}),
+		errors:   prometheus.NewCounterVec(prometheus.CounterOpts(opts("errors_total", "Facts that could not be used, counted each round.")), []string{"what"}),
+		drift:    prometheus.NewCounter(prometheus.CounterOpts(opts("drift_total", "Times the dataplane was found other than it was left."))),
+		failing:  prometheus.NewGauge(prometheus.GaugeOpts(opts("failing", "Objects that wait for another attempt."))),
+		policies: prometheus.NewGauge(prometheus.GaugeOpts(opts("policies_rejected", "Policies about this node's pods that cannot be enforced as written and allow nothing."))),
+		objects:  prometheus.NewGaugeVec(prometheus.GaugeOpts(opts("objects", "What the dataplane has of ours.")), []string{"kind"}),
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.connected, m.device, m.last, m.duration, m.steps, m.errors, m.drift, m.failing, m.objects} {
+	for _, c := range []prometheus.Collector{m.connected, m.device, m.last, m.duration, m.steps, m.errors, m.drift, m.failing, m.objects, m.policies} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

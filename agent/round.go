@@ -24,15 +24,16 @@ const (
 // round is the state of the loop on one connection. Its have is only changed by what the
 // machine shows or acknowledges.
 type round struct {
-	agent   *Agent
-	program *program.Program
-	options compile.Options
-	facts   cluster.Snapshot // of the latest round, with what they were compiled to
-	want    dataplane.State
-	have    dataplane.State
-	observe bool // look at the machine first
-	settled bool // the remains of earlier connections are dealt with
-	failing map[dataplane.Key]failure
+	agent    *Agent
+	program  *program.Program
+	options  compile.Options
+	compiler *compile.Compiler // nil before the first round
+	facts    cluster.Snapshot  // of the latest round, with what they were compiled to
+	want     dataplane.State
+	have     dataplane.State
+	observe  bool // look at the machine first
+	settled  bool // the remains of earlier connections are dealt with
+	failing  map[dataplane.Key]failure
 }
 
 // failure is an object that some step could not bring to its wish.
@@ -82,8 +83,7 @@ func (r *round) run(ctx context.Context) (time.Duration, error) {
 			r.agent.log.Warn("the dataplane was changed by somebody else", "repair", dataplane.Diff(r.have, believed).String())
 		}
 	}
-	facts := r.agent.facts()
-	result, err := compile.Compile(facts, r.agent.config.Node, r.options)
+	facts, result, err := r.compile()
 	if err != nil {
 		// The node's own facts cannot be used: what is stays as it is.
 		r.agent.metrics.errors.WithLabelValues("compile").Inc()
@@ -92,6 +92,7 @@ func (r *round) run(ctx context.Context) (time.Duration, error) {
 		return longestRetry, nil
 	}
 	r.facts, r.want = facts, result.State
+	r.agent.tell(result.Policy.Problems)
 	unsettled := r.settle(ctx, result.State)
 	o := r.apply(ctx, facts, result)
 	o.stuck = errors.Join(o.stuck, unsettled)
@@ -101,6 +102,17 @@ func (r *round) run(ctx context.Context) (time.Duration, error) {
 	r.agent.metrics.round(begin, r.have, r.failing)
 	r.agent.publish(o)
 	return r.pause(), nil
+}
+
+// compile brings the wish to the facts as they are now.
+func (r *round) compile() (cluster.Snapshot, compile.Result, error) {
+	facts, changed := r.agent.facts()
+	if r.compiler == nil {
+		r.compiler = compile.NewCompiler(r.agent.config.Node, r.options)
+		changed = cluster.Compare(cluster.Snapshot{}, facts) // earlier connections took some
+	}
+	result, err := r.compiler.Update(facts, changed)
+	return facts, result, err
 }
 
 // lost returns the end of the connection among a round's failures.

@@ -112,6 +112,17 @@ func (o Object) String() string {
 	return o.Kind + " " + o.Name
 }
 
+// Ref names the object in the words of its API; the base has none.
+func (o Object) Ref() cluster.Ref {
+	switch o.Kind {
+	case "":
+		return cluster.Ref{}
+	case KindNetworkPolicy:
+		return cluster.NetworkPolicy{Key: cluster.PolicyKey{Namespace: o.Namespace, Name: o.Name}, UID: o.UID}.Ref()
+	}
+	return cluster.ClusterPolicy{Name: o.Name, UID: o.UID}.Ref()
+}
+
 // Origin is where consecutive rules of an ACL come from.
 type Origin struct {
 	Object    Object

@@ -1,8 +1,9 @@
 // Package compile owns the step from facts to wish: a Snapshot of the cluster, a node's
 // name and its options become the State that the node's dataplane should have.
 //
-// It is one pure function. It never asks a machine, keeps nothing between two calls, and
-// leaves a fact it cannot use out of the State with an error beside it.
+// The State depends on the facts alone: a [Compiler] keeps what it worked out, so that a
+// change costs what it touches, and comes to the same as [Compile]. The package never asks
+// a machine, and leaves a fact it cannot use out of the State with an error beside it.
 package compile
 
 import (
@@ -58,6 +59,28 @@ type Result struct {
 // Compile returns the wish for one node. The error is about the node's own facts or
 // options; what is wrong with an attachment stands in Problems.
 func Compile(s cluster.Snapshot, node string, o Options) (Result, error) {
+	return NewCompiler(node, o).Update(s, cluster.Compare(cluster.Snapshot{}, s))
+}
+
+// Compiler compiles one Snapshot after another. It is not safe for concurrent use.
+type Compiler struct {
+	node     string
+	options  Options
+	policies *policy.Compiler
+}
+
+// NewCompiler returns a Compiler for one node that knows no facts yet.
+func NewCompiler(node string, o Options) *Compiler {
+	return &Compiler{node: node, options: o, policies: policy.NewCompiler(node, o.Policy)}
+}
+
+// Update is Compile of a Snapshot. changed has to name all in which it differs from the one
+// before; the attachments' differences are found without.
+func (c *Compiler) Update(s cluster.Snapshot, changed cluster.Changes) (Result, error) {
+	return compile(s, changed, c.node, c.options, c.policies)
+}
+
+func compile(s cluster.Snapshot, changed cluster.Changes, node string, o Options, policies *policy.Compiler) (Result, error) {
 	c := compilation{
 		options: o,
 		node:    s.Nodes[node],
@@ -83,7 +106,7 @@ func Compile(s cluster.Snapshot, node string, o Options) (Result, error) {
 		served = append(served, a)
 	}
 	c.host(served)
-	c.guard(s, node, served)
+	c.guard(s, changed, served, policies)
 	if c.err != nil {
 		return Result{}, fmt.Errorf("compile node %q: %w", node, c.err)
 	}

@@ -11,12 +11,12 @@ import (
 // first one comes. An attachment whose pod the facts do not tell of yet is bound like any
 // other, as closed as its policies might want it, so that a CNI ADD never waits for the
 // API server; one that names no pod has no policies.
-func (c *compilation) guard(s cluster.Snapshot, node string, served []cluster.Attachment) {
+func (c *compilation) guard(s cluster.Snapshot, changed cluster.Changes, served []cluster.Attachment, policies *policy.Compiler) {
 	var pods []cluster.PodKey
 	for _, a := range served {
 		pods = append(pods, a.Pod)
 	}
-	c.result.Policy = policy.Compile(s, node, pods, c.options.Policy)
+	c.result.Policy = policies.Update(s, changed, pods)
 	for _, a := range c.result.Policy.ACLs {
 		c.put(a)
 	}

@@ -33,9 +33,10 @@ type Directory struct {
 	changed chan struct{}
 	seen    map[string]stamp // only Run's goroutine, after Open
 
-	// mu guards snapshot.
+	// mu guards the snapshot and the one that was taken last.
 	mu       sync.Mutex
 	snapshot cluster.Snapshot
+	taken    cluster.Snapshot
 }
 
 // stamp tells whether a file may have changed.
@@ -64,6 +65,16 @@ func (d *Directory) Snapshot() cluster.Snapshot {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.snapshot
+}
+
+// Take returns the latest facts and the objects in which they differ from what Take
+// returned before, at first from nothing. It is for one caller.
+func (d *Directory) Take() (cluster.Snapshot, cluster.Changes) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	changed := cluster.Compare(d.taken, d.snapshot)
+	d.taken = d.snapshot
+	return d.snapshot, changed
 }
 
 // WaitSynced returns at once: what was there when it was opened is known.

@@ -218,3 +218,26 @@ metadata: {name: bare}
 		}
 	}
 }
+
+// TestTake names what changed since the last time, whatever changed in between.
+func TestTake(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "nodes.yaml", nodes)
+	d, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, c := d.Take(); len(c.Nodes) != 1 || len(c.Namespaces) != 1 || len(c.Pods) != 0 {
+		t.Errorf("at first %+v changed", c)
+	}
+	write(t, dir, "pods.yaml", pods)
+	if err := d.poll(); err != nil {
+		t.Fatal(err)
+	}
+	if s, c := d.Take(); len(c.Pods) != 1 || len(c.Nodes) != 0 || len(s.Pods) != 1 {
+		t.Errorf("then %+v changed", c)
+	}
+	if _, c := d.Take(); !c.Empty() {
+		t.Errorf("then, without a change, %+v", c)
+	}
+}

@@ -84,7 +84,7 @@ func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts factsDoor, add
 	options.MTU, options.PodCIDRs, options.MemifDMA = uint32(cfg.MTU), cfg.PodCIDRs, cfg.Memif.UseDMA
 	loop, err := agent.New(agent.Config{
 		Node: cfg.NodeName, VPP: vpp.Config{Socket: cfg.Sockets.API, Name: "millrace-agent"}, Options: options,
-		Cluster: objects, Attachments: journal, Log: log, Metrics: registry,
+		Cluster: objects, Attachments: journal, Events: facts.events, Log: log, Metrics: registry,
 	})
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/millrace/millrace/agent"
 	"github.com/millrace/millrace/agent/attach"
 	"github.com/millrace/millrace/agent/watch"
+	"github.com/millrace/millrace/cluster"
 )
 
 // factsDoor is where the facts of Kubernetes objects come from.
@@ -19,9 +20,11 @@ type factsDoor struct {
 	objects interface {
 		agent.Cluster
 		attach.Objects
+		Snapshot() cluster.Snapshot
 	}
-	name string
-	run  func(ctx context.Context) error
+	events agent.Events // nil where nobody could be told
+	name   string
+	run    func(ctx context.Context) error
 }
 
 // openFacts chooses the door: a directory, an API server, or, with neither and outside a
@@ -35,7 +38,7 @@ func openFacts(directory, kubeconfig, node string, log *slog.Logger, metrics pro
 		if err != nil {
 			return factsDoor{}, fmt.Errorf("flag --kubeconfig: %w", err)
 		}
-		return factsDoor{objects: api, name: "API server", run: api.Run}, nil
+		return factsDoor{objects: api, events: api, name: "API server", run: api.Run}, nil
 	}
 	d, err := watch.Open(directory)
 	if err != nil {

@@ -41,7 +41,7 @@ func Law() []Room {
 		{Path: "agent/watch", Owns: "facts from the API server or a directory, as Snapshots", May: []string{"cluster", "internal/secret"}, Owner: "k8s.io/client-go"},
 		{Path: "agent/attach", Owns: "the server behind CNI, the journal of attachments, addresses", May: []string{"cluster", "cni", "internal/memifspec", "internal/secret", "internal/textline"}},
 		{Path: "agent/program", Owns: "where dataplane meets VPP: observe, create, delete", May: []string{"dataplane", "vpp", "internal/secret"}},
-		{Path: "agent", Owns: "the loop; single writer of what is", May: []string{"cluster", "dataplane", "vpp"}},
+		{Path: "agent", Owns: "the loop; single writer of what is", May: []string{"cluster", "dataplane", "policy", "vpp"}},
 		{Path: "vpp", Owns: "the GoVPP connection: calls, dumps, events, stats, conformance"},
 		{Path: "vpp/conformance", Owns: "one suite of API and packet behaviour for every machine", May: []string{"vpp", "engine", "memif", "internal/netnstest"}},
 		{Path: "vppmanager/startup", Owns: "inventory and configuration to a start plan", May: []string{"internal/nodeconfig"}, Pure: true,

@@ -1,0 +1,29 @@
+package agent
+
+import (
+	"github.com/millrace/millrace/cluster"
+	"github.com/millrace/millrace/policy"
+)
+
+// tell has the authors of policies that fail closed here know it, and the log: there each
+// problem stands once, and once more when it is over.
+func (a *Agent) tell(problems []policy.Problem) {
+	a.metrics.policies.Set(float64(len(problems)))
+	now := make(map[cluster.Ref]string, len(problems))
+	for _, p := range problems {
+		about, text := p.Object.Ref(), p.Err.Error()
+		now[about] = text
+		if a.config.Events != nil {
+			a.config.Events.Warn(about, string(p.Reason), text+"; until it is mended it allows nothing to the pods it selects")
+		}
+		if a.told[about] != text {
+			a.log.Warn("a policy cannot be enforced as written: it allows nothing", "object", about, "reason", p.Reason, "err", p.Err)
+		}
+	}
+	for about := range a.told {
+		if _, still := now[about]; !still {
+			a.log.Info("a policy that could not be enforced as written is no longer one", "object", about)
+		}
+	}
+	a.told = now
+}
