@@ -83,7 +83,8 @@ func (t *Table) Sweep(now uint32, budget int) {
 	}
 }
 
-// Count is the number of sessions; those that are over and wait for the sweep count.
+// Count is how many places are taken; those that are refused, or over and wait for the
+// sweep, count.
 func (t *Table) Count() int { return int(t.count.Load()) }
 
 // Totals is how many sessions were made and ended.
@@ -107,7 +108,8 @@ type Info struct {
 	IP6       bool
 }
 
-// All yields the sessions there are, in no order, while others come and go.
+// All yields the sessions there are, but for those that are refused, in no order, while
+// others come and go.
 func (t *Table) All(now uint32) iter.Seq[Info] {
 	return func(yield func(Info) bool) {
 		for n := range t.shards {
@@ -116,7 +118,7 @@ func (t *Table) All(now uint32) iter.Seq[Info] {
 			t.shards[n].mu.Unlock()
 			for place := uint32(n) * t.perShard; place < end; place++ {
 				rec := &t.records[place]
-				if rec.version.Load()&1 == 0 || t.over(rec, now) {
+				if rec.version.Load()&1 == 0 || rec.seen.Load()&refused != 0 || t.over(rec, now) {
 					continue
 				}
 				f := rec.f.Load()

@@ -171,16 +171,25 @@ func (t *Table) Touch(r Ref, now uint32, flags uint8, input bool) bool {
 }
 
 // Refuse notes that the lists of now, by their policy, forbid what a session was made for.
-// Until it times out its packets are known for what they are: no answer that was under way
-// is taken for the first packet of a flow in the other direction.
+// It counts as ended. Until it times out its packets are known for what they are: no answer
+// that was under way is taken for the first packet of a flow in the other direction.
 func (t *Table) Refuse(r Ref, policy uint32) {
 	s := &t.shards[r.place/t.perShard]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if rec := &t.records[r.place]; rec.version.Load() == r.version {
-		rec.policy.Store(policy)
-		rec.seen.Or(refused)
+	rec := &t.records[r.place]
+	if rec.version.Load() != r.version {
+		return
 	}
+	rec.policy.Store(policy)
+	if rec.seen.Or(refused)&refused == 0 {
+		t.ended(rec)
+	}
+}
+
+func (t *Table) ended(rec *record) {
+	t.dels.Add(1)
+	t.faces[uint32(rec.e.Load()>>32)].dels.Add(1)
 }
 
 // Restore ends what Refuse began.
@@ -199,6 +208,8 @@ func (t *Table) restore(r Ref, policy, now uint32) {
 	rec.policy.Store(policy)
 	rec.stamp.Store(now)
 	rec.seen.And(^uint32(refused))
+	t.adds.Add(1)
+	t.faces[uint32(rec.e.Load()>>32)].adds.Add(1)
 }
 
 // Refused reports whether Refuse was the last that was noted of a session.
@@ -335,8 +346,9 @@ func (t *Table) remove(s *shard, place uint32) {
 	rec.version.Add(1)
 	s.free = append(s.free, place)
 	t.count.Add(-1)
-	t.dels.Add(1)
-	t.faces[key.iface()].dels.Add(1)
+	if rec.seen.Load()&refused == 0 {
+		t.ended(rec)
+	}
 }
 
 // Clear ends all sessions of an interface, at once.

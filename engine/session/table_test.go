@@ -230,6 +230,9 @@ func TestRefuse(t *testing.T) {
 	if found, ok := table.Find(k); !ok || found != r {
 		t.Error("a refused session is not found")
 	}
+	if adds, dels := table.Totals(); adds != 1 || dels != 1 {
+		t.Errorf("%d sessions were made and %d ended", adds, dels)
+	}
 	if class := table.records[r.place].class(); class != TCPTransient {
 		t.Errorf("a refused session has class %d", class)
 	}
