@@ -2,7 +2,9 @@ package policytest
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -100,6 +102,11 @@ func (p *pods) add(name string) {
 		free4, free6 := p.free4, p.free6
 		pod.Addresses = p.addresses()
 		p.free4, p.free6 = free4, free6
+	case pod.Node != Node && p.one(6) && len(p.snapshot.Attachments) > 0:
+		// It ends, and its address is given to another pod already.
+		for _, id := range slices.SortedFunc(maps.Keys(p.snapshot.Attachments), cluster.AttachmentID.Compare)[:1] {
+			pod.Addresses = slices.Collect(p.snapshot.Attachments[id].AllAddresses())
+		}
 	default:
 		pod.Addresses = p.addresses()
 	}

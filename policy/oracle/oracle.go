@@ -120,12 +120,12 @@ func (w World) Judge(f Flow) Verdict {
 		Egress:  Decision{Allowed: true, Direction: Egress, Rule: -1, Reason: "the source is no pod"},
 		Ingress: Decision{Allowed: true, Direction: Ingress, Rule: -1, Reason: "the destination is no pod"},
 	}
-	for _, pod := range from.pods {
+	for _, pod := range from.judges() {
 		if v.Egress.Allowed {
 			v.Egress = w.decide(side{Egress, pod, f.To, to}, f)
 		}
 	}
-	for _, pod := range to.pods {
+	for _, pod := range to.judges() {
 		if v.Ingress.Allowed {
 			v.Ingress = w.decide(side{Ingress, pod, f.From, from}, f)
 		}

@@ -23,6 +23,17 @@ type World struct {
 type party struct {
 	pods  []cluster.Pod // as a rule one; those on the host's network are not among them
 	nodes []cluster.Node
+	// here are those of the pods that have an interface with the address on this node; when
+	// there are any, the others that claim it are only talked of.
+	here []cluster.Pod
+}
+
+// judges are the pods whose interface the address is behind.
+func (p party) judges() []cluster.Pod {
+	if len(p.here) > 0 {
+		return p.here
+	}
+	return p.pods
 }
 
 func (p party) isNode(name string) bool {
@@ -47,6 +58,9 @@ func New(s cluster.Snapshot) World {
 		for _, a := range slices.Compact(all) {
 			p := w.party(a)
 			p.pods = append(p.pods, pod)
+			if slices.Contains(given[key], a) {
+				p.here = append(p.here, pod)
+			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Nodes)) {
