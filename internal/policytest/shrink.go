@@ -158,7 +158,7 @@ func cutList(value any, set func(any), try func() bool) bool {
 
 // identity tells the fields that name an object or refer to one.
 func identity(key string) bool {
-	return slices.Contains([]string{"Key", "Name", "ID", "Pod", "Netns"}, key)
+	return slices.Contains([]string{"Key", "Name", "ID", "Pod", "Node", "Netns"}, key)
 }
 
 // empty tells what is not there in Go either: leaving it out makes nothing smaller.

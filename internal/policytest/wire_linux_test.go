@@ -20,6 +20,7 @@ import (
 	"github.com/millrace/millrace/agent/program"
 	"github.com/millrace/millrace/dataplane"
 	"github.com/millrace/millrace/memif"
+	"github.com/millrace/millrace/policy/oracle"
 	"github.com/millrace/millrace/vpp"
 )
 
@@ -37,6 +38,9 @@ type wire struct {
 	routes  map[netip.Addr]interface_types.InterfaceIndex
 	sent    int  // packets, over all cases
 	sctp    bool // the machine's ACLs see its ports
+	// portless are flows of protocols without ports: what is sent against their direction
+	// belongs to them.
+	portless map[oracle.Flow]bool
 }
 
 // end is one interface; its name in the machine's tag is that in States.
@@ -50,7 +54,7 @@ type end struct {
 // newWire makes interfaces for that many pods. The machine keeps sockets in dir.
 func newWire(t *testing.T, conn *vpp.Conn, dir string, pods int) *wire {
 	t.Helper()
-	w := &wire{t: t, conn: conn, routes: map[netip.Addr]interface_types.InterfaceIndex{}}
+	w := &wire{t: t, conn: conn, portless: map[oracle.Flow]bool{}, routes: map[netip.Addr]interface_types.InterfaceIndex{}}
 	loop := w.call(&interfaces.CreateLoopback{}).(*interfaces.CreateLoopbackReply).SwIfIndex
 	w.up(loop)
 	for _, text := range []string{"192.0.2.254/32", "2001:db8::fe/128"} {
