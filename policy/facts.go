@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -56,6 +55,9 @@ type facts struct {
 	named      map[portName]*namedSet
 	nodeSets   map[string]*nodeSet
 	work       Work
+
+	keys []string // both for use in classKey
+	text []byte
 }
 
 // Work counts what an Update had to look at. It does not grow with the cluster, but with
@@ -165,8 +167,8 @@ func (f *facts) takePod(s cluster.Snapshot, key cluster.PodKey) {
 // place gives a pod its class and its addresses, and both to the sets they belong to.
 func (f *facts) place(p *pod, fact cluster.Pod) {
 	list := peerAddresses(fact, f.attached[p.key])
-	key := classKey(fact.Labels)
-	if p.class != nil && p.class.key == key {
+	key := f.classKey(fact.Labels)
+	if p.class != nil && p.class.key == string(key) {
 		if !slices.Equal(list, p.addresses) {
 			for _, set := range p.class.sets {
 				set.replace(p.addresses, list, f.round)
@@ -179,10 +181,10 @@ func (f *facts) place(p *pod, fact cluster.Pod) {
 		f.leaveClass(p)
 	}
 	n := f.space(p.key.Namespace)
-	c := n.classes[key]
+	c := n.classes[string(key)]
 	if c == nil {
-		c = &class{namespace: n, key: key, labels: fact.Labels, pods: map[*pod]struct{}{}}
-		n.classes[key] = c
+		c = &class{namespace: n, key: string(key), labels: fact.Labels, pods: map[*pod]struct{}{}}
+		n.classes[c.key] = c
 		f.enterSets(c)
 	}
 	p.class, p.addresses = c, list
@@ -216,17 +218,19 @@ func peerAddresses(p cluster.Pod, attached []netip.Addr) []netip.Addr {
 	return slices.Compact(list)
 }
 
-// classKey is the text of labels.
-func classKey(set map[string]string) string {
-	var b strings.Builder
-	for _, key := range slices.Sorted(maps.Keys(set)) {
-		b.WriteString(strconv.Itoa(len(key)))
-		b.WriteByte('.')
-		b.WriteString(key)
-		b.WriteString(set[key])
-		b.WriteByte(0)
+// classKey is the text of labels, valid until the next call.
+func (f *facts) classKey(set map[string]string) []byte {
+	f.keys, f.text = f.keys[:0], f.text[:0]
+	for key := range set {
+		f.keys = append(f.keys, key)
 	}
-	return b.String()
+	slices.Sort(f.keys)
+	for _, key := range f.keys {
+		f.text = strconv.AppendInt(f.text, int64(len(key)), 10)
+		f.text = append(append(append(f.text, '.'), key...), set[key]...)
+		f.text = append(f.text, 0)
+	}
+	return f.text
 }
 
 func (f *facts) takeNodes(s cluster.Snapshot, changed cluster.Set[string]) {
