@@ -51,6 +51,9 @@ func (c *Compiler) work(u use) *worked {
 		c.ids++
 		w = &worked{id: c.ids, round: c.round}
 		c.workOut(w, u)
+		if c.options.SCTPPortsUnseen {
+			w.terms = u.rule.unseen(w.terms)
+		}
 		w.size = size(w.terms)
 		c.worked[u.key] = w
 	}

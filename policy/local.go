@@ -73,7 +73,7 @@ func (c *Compiler) findNetworkPolicies(l *localPod, n *namespace) {
 				l.isolated[d] = true
 				for _, r := range p.rules[d] {
 					if r.volatile() == volatile {
-						l.allows[d] = append(l.allows[d], l.use(&p.object, "policy/"+p.object.Namespace+"/"+p.object.Name, r))
+						l.allows[d] = append(l.allows[d], c.use(l, &p.object, "policy/"+p.object.Namespace+"/"+p.object.Name, r))
 					}
 				}
 			}
@@ -94,7 +94,10 @@ func (c *Compiler) findClusterPolicies(l *localPod) {
 		}
 		for d, rules := range p.rules {
 			for _, r := range rules {
-				tier[d] = append(tier[d], l.use(&p.object, head+p.object.Name, r))
+				if c.options.SCTPPortsUnseen && r.action == pass {
+					tier[d] = append(tier[d], c.use(l, &p.object, head+p.object.Name, r.denySCTP()))
+				}
+				tier[d] = append(tier[d], c.use(l, &p.object, head+p.object.Name, r))
 			}
 		}
 	}
@@ -120,11 +123,14 @@ func (c *Compiler) findUnknown(l *localPod, n *namespace) {
 	}
 }
 
-func (l *localPod) use(o *Object, tier string, r *rule) use {
+func (c *Compiler) use(l *localPod, o *Object, tier string, r *rule) use {
 	u := use{object: o, tier: tier, rule: r, key: r.key}
 	if r.direction == Ingress && len(r.names) > 0 {
 		u.own = resolve(r.names, l.pod.ports)
 		u.key += " own " + text(u.own)
+	}
+	if c.options.SCTPPortsUnseen {
+		u.key += r.unseenKey()
 	}
 	return u
 }

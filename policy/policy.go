@@ -60,6 +60,10 @@ type Options struct {
 	// InterfaceACLs is the most ACLs of an interface, both directions together; what is
 	// more is merged. 0 = dataplane.BindingMax.
 	InterfaceACLs int
+	// SCTPPortsUnseen says that the machine's ACLs do not see ports of SCTP, as those of VPP
+	// 25.10 do not. What allows some of its ports then allows none, what denies some denies
+	// all, and what passes some denies all of SCTP for its peers.
+	SCTPPortsUnseen bool
 }
 
 func (o Options) orDefaults() Options {
@@ -165,9 +169,12 @@ type Reason string
 const (
 	PolicyRejected Reason = "PolicyRejected" // something in it is wrong; it fails closed
 	PolicyTooLarge Reason = "PolicyTooLarge" // it does not fit into the bounds; it fails closed
+	// SCTPPortsUnseen is about single rules: see Options.
+	SCTPPortsUnseen Reason = "SCTPPortsUnseen"
 )
 
-// Problem is a policy that fails closed for pods of this node, and why.
+// Problem is a policy that fails closed, as a whole or in part, for pods of this node, and
+// why.
 type Problem struct {
 	Object Object
 	Reason Reason

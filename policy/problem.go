@@ -8,25 +8,35 @@ import (
 
 // problems are those of the policies that are about pods here.
 func (b *build) problems() []Problem {
-	found := map[Object]Problem{}
+	type key struct {
+		object Object
+		reason Reason
+	}
+	found := map[key]error{}
+	note := func(o Object, broken error, rules [2][]*rule) {
+		if broken != nil {
+			found[key{o, PolicyRejected}] = broken
+		}
+		if b.c.options.SCTPPortsUnseen {
+			if err := unseenIn(rules); err != nil {
+				found[key{o, SCTPPortsUnseen}] = err
+			}
+		}
+	}
 	for _, l := range b.c.inOrder {
 		for _, p := range l.networkPolicies {
-			if p.err != nil {
-				found[p.object] = Problem{p.object, PolicyRejected, p.err}
-			}
+			note(p.object, p.err, p.rules)
 		}
 		for _, p := range l.clusterPolicies {
-			if p.err != nil {
-				found[p.object] = Problem{p.object, PolicyRejected, p.err}
-			}
+			note(p.object, p.err, p.rules)
 		}
 	}
-	var list []Problem
-	for _, p := range found {
-		list = append(list, p)
-	}
 	for o, err := range b.tooLarge {
-		list = append(list, Problem{o, PolicyTooLarge, err})
+		found[key{o, PolicyTooLarge}] = err
+	}
+	list := make([]Problem, 0, len(found))
+	for k, err := range found {
+		list = append(list, Problem{k.object, k.reason, err})
 	}
 	slices.SortFunc(list, Problem.compare)
 	return list

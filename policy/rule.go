@@ -45,6 +45,7 @@ type rule struct {
 	spans     []span     // by number
 	names     []portName // by name
 	key       string     // its meaning as text, but for the action
+	sctpOnly  bool       // of its ports those of SCTP alone are meant
 }
 
 // peers are the union of what a rule's peers name.

@@ -118,6 +118,10 @@ func settings(t *testing.T, comment string) (pods []cluster.PodKey, o policy.Opt
 			pods = append(pods, key)
 		case l.Words[0] == "options":
 			for _, f := range l.Fields {
+				if f.Key == "sctp-ports-unseen" {
+					o.SCTPPortsUnseen = true
+					continue
+				}
 				into := map[string]*int{"applied-rules": &o.AppliedRules, "rules-per-acl": &o.RulesPerACL, "interface-acls": &o.InterfaceACLs}[f.Key]
 				if _, err := fmt.Sscan(f.Value, into); err != nil {
 					t.Fatal(err)

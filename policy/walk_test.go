@@ -61,6 +61,7 @@ func TestWalk(t *testing.T) {
 		if r.IntN(3) == 0 {
 			o = policy.Options{AppliedRules: 40 + r.IntN(400), RulesPerACL: 3 + r.IntN(20), InterfaceACLs: 4 + r.IntN(8)}
 		}
+		o.SCTPPortsUnseen = r.IntN(4) == 0
 		c := policy.NewCompiler(policytest.Node, o)
 		var at cluster.Snapshot
 		var road []cluster.Snapshot
