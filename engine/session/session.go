@@ -59,6 +59,7 @@ const (
 type Keys struct {
 	first, second Key
 	two           bool
+	hash          uint64 // of the first
 }
 
 // own is the key of the session that a rule makes for the packet.
@@ -69,9 +70,8 @@ func (k *Keys) own() *Key {
 	return &k.first
 }
 
-// Set fills k in for flow f that comes from the near end of interface index (input), or
-// goes to it.
-func (k *Keys) Set(f *Flow, index uint32, input bool) {
+// set fills in all but the hash.
+func (k *Keys) set(f *Flow, index uint32, input bool) {
 	n := &k.first
 	*n = Key{a: f.Addrs[0], e: uint64(index) << 32, f: uint32(f.Proto)}
 	near, far := f.Src, f.Dst
@@ -94,7 +94,7 @@ func (k *Keys) Set(f *Flow, index uint32, input bool) {
 	n.e |= uint64(near)<<16 | uint64(far)
 }
 
-// setICMP ends what Set began: a query and its answer share a session, all other messages
+// setICMP ends what set began: a query and its answer share a session, all other messages
 // have one that holds for their own direction only.
 func (k *Keys) setICMP(f *Flow, input bool) {
 	n := &k.first

@@ -20,15 +20,30 @@ func (f Flow) reversed() *Flow {
 	return &f
 }
 
+// keys are those of a flow; the table's own seed comes when they are used.
 func keys(f *Flow, index uint32, input bool) *Keys {
 	k := &Keys{}
-	k.Set(f, index, input)
+	k.set(f, index, input)
 	return k
+}
+
+// see is Find.
+func (t *Table) see(k *Keys) (Ref, bool) {
+	k.hash = k.first.hash(t.seed)
+	t.Warm(k)
+	return t.Find(k)
+}
+
+// make is Add.
+func (t *Table) make(k *Keys, now uint32) (Ref, Added) {
+	k.hash = k.first.hash(t.seed)
+	t.Warm(k)
+	return t.Add(k, 0, now)
 }
 
 func (t *Table) must(tb testing.TB, k *Keys, now uint32) Ref {
 	tb.Helper()
-	r, added := t.Add(k, 0, now)
+	r, added := t.make(k, now)
 	if added != Made {
 		tb.Fatalf("add: %v", added)
 	}
@@ -53,7 +68,7 @@ func TestBothDirectionsAreOneSession(t *testing.T) {
 				{"the reply the wrong way", keys(f.reversed(), 1, input), false},
 				{"itself the wrong way", keys(f, 1, !input), false},
 			} {
-				r, ok := table.Find(c.k)
+				r, ok := table.see(c.k)
 				if ok != c.found || ok && r != made {
 					t.Errorf("%+v input %v: %s: found %v", f, input, c.what, ok)
 				}
@@ -97,7 +112,7 @@ func TestICMP(t *testing.T) {
 		for _, input := range []bool{true, false} {
 			table := New(100, 4)
 			table.must(t, keys(c.made, 1, input), 1)
-			if _, ok := table.Find(keys(c.next, 1, input == c.same)); ok != c.found {
+			if _, ok := table.see(keys(c.next, 1, input == c.same)); ok != c.found {
 				t.Errorf("%s, input %v: found %v", c.what, input, ok)
 			}
 		}
@@ -106,7 +121,7 @@ func TestICMP(t *testing.T) {
 	later.Later = true
 	table := New(100, 4)
 	table.must(t, keys(later, 1, true), 1)
-	if _, ok := table.Find(keys(back(icmp(0, 0)), 1, false)); ok {
+	if _, ok := table.see(keys(back(icmp(0, 0)), 1, false)); ok {
 		t.Error("a later fragment of ICMP let an answer in")
 	}
 }
@@ -163,7 +178,7 @@ func TestFull(t *testing.T) {
 	for n := range uint32(64) {
 		table.must(t, keys(flow4(n, 2, 3, 4, 17), 1, true), 1)
 	}
-	if _, added := table.Add(keys(flow4(99, 2, 3, 4, 17), 1, true), 0, 1); added != Full {
+	if _, added := table.make(keys(flow4(99, 2, 3, 4, 17), 1, true), 1); added != Full {
 		t.Errorf("beyond the limit: %v", added)
 	}
 	table.Sweep(2+DefaultUDPIdle, 1<<20)
@@ -172,7 +187,7 @@ func TestFull(t *testing.T) {
 	}
 	now := uint32(1000)
 	for n := range uint32(2000) {
-		if _, added := table.Add(keys(flow4(n, 2, 3, 4, 6), 1, true), 0, now); added == Full && table.Count() < 64 {
+		if _, added := table.make(keys(flow4(n, 2, 3, 4, 6), 1, true), now); added == Full && table.Count() < 64 {
 			t.Fatalf("session %d: full at %d", n, table.Count())
 		}
 	}
@@ -180,7 +195,7 @@ func TestFull(t *testing.T) {
 		t.Errorf("made %d, ended %d, %d there", adds, dels, table.Count())
 	}
 	table.SetMax(10)
-	if _, added := table.Add(keys(flow4(5000, 2, 3, 4, 6), 1, true), 0, now); added == Made && table.Count() > 64 {
+	if _, added := table.make(keys(flow4(5000, 2, 3, 4, 6), 1, true), now); added == Made && table.Count() > 64 {
 		t.Errorf("%d sessions", table.Count())
 	}
 }
@@ -190,7 +205,7 @@ func TestClear(t *testing.T) {
 	one := table.must(t, keys(flow4(1, 2, 3, 4, 17), 1, true), 1)
 	two := table.must(t, keys(flow4(1, 2, 3, 4, 17), 2, true), 1)
 	table.Clear(1)
-	if _, ok := table.Find(keys(flow4(1, 2, 3, 4, 17), 1, true)); ok || table.Touch(one, 1, 0, true) {
+	if _, ok := table.see(keys(flow4(1, 2, 3, 4, 17), 1, true)); ok || table.Touch(one, 1, 0, true) {
 		t.Error("a cleared session is there")
 	}
 	if !table.Touch(two, 1, 0, true) {
@@ -207,10 +222,10 @@ func TestClear(t *testing.T) {
 	}
 	table.ClearAll()
 	table.Clear(77)
-	if _, ok := table.Find(keys(flow4(1, 2, 3, 4, 17), 2, true)); ok {
+	if _, ok := table.see(keys(flow4(1, 2, 3, 4, 17), 2, true)); ok {
 		t.Error("a session outlives the end of all")
 	}
-	if _, added := table.Add(keys(flow4(1, 2, 3, 4, 17), 77, true), 0, 1); added != Full {
+	if _, added := table.make(keys(flow4(1, 2, 3, 4, 17), 77, true), 1); added != Full {
 		t.Errorf("a session of no interface: %v", added)
 	}
 }
@@ -220,6 +235,7 @@ func TestClear(t *testing.T) {
 func TestRefuse(t *testing.T) {
 	table := New(10, 4)
 	k := keys(flow4(1, 2, 1000, 80, protoTCP), 1, true)
+	k.hash = k.first.hash(table.seed)
 	r, _ := table.Add(k, 2, 1)
 	table.Touch(r, 1, tcpSYN|tcpACK, true)
 	table.Touch(r, 1, tcpSYN|tcpACK, false)
@@ -262,7 +278,7 @@ func TestDelete(t *testing.T) {
 	r := table.must(t, k, 1)
 	table.Delete(r)
 	table.Delete(r)
-	if _, ok := table.Find(k); ok || table.Count() != 0 || table.Touch(r, 1, 0, true) {
+	if _, ok := table.see(k); ok || table.Count() != 0 || table.Touch(r, 1, 0, true) {
 		t.Errorf("deleted and there; %d sessions", table.Count())
 	}
 	if r := (Ref{}); table.Touch(r, 1, 0, true) {
@@ -279,7 +295,7 @@ func TestModel(t *testing.T) {
 		f := flow4(rnd.Uint32N(40), 2, uint16(rnd.UintN(40)), 80, []uint8{6, 17}[rnd.IntN(2)])
 		k := keys(f, 1, rnd.IntN(2) == 0)
 		want, there := model[k.first]
-		got, ok := table.Find(k)
+		got, ok := table.see(k)
 		if ok != there || got != want && ok {
 			t.Fatalf("step %d: found %v, want %v", n, ok, there)
 		}
@@ -308,9 +324,9 @@ func TestManyThreads(t *testing.T) {
 				now := uint32(n / 1000)
 				f := flow4(rnd.Uint32N(2000), 2, 3, 4, 17)
 				k := keys(f, 1+rnd.Uint32N(2), true)
-				r, ok := table.Find(k)
+				r, ok := table.see(k)
 				if !ok {
-					r, _ = table.Add(k, 0, now)
+					r, _ = table.make(k, now)
 				}
 				if table.Touch(r, now, 0, true) && rnd.IntN(8) == 0 {
 					table.Delete(r)
@@ -339,10 +355,10 @@ func TestNothingAllocates(t *testing.T) {
 	if allocs := testing.AllocsPerRun(2000, func() {
 		n++
 		f := Flow{Addrs: [4]uint64{uint64(n)}, Src: 3, Dst: 4, Proto: 6}
-		k.Set(&f, 1, true)
-		r, ok := table.Find(k)
+		k.set(&f, 1, true)
+		r, ok := table.see(k)
 		if !ok {
-			r, _ = table.Add(k, 0, n)
+			r, _ = table.make(k, n)
 		}
 		table.Touch(r, n, tcpSYN, true)
 		if n%3 == 0 {
@@ -359,12 +375,12 @@ func BenchmarkFind(b *testing.B) {
 		table := New(DefaultMax, 4)
 		all := make([]Keys, n)
 		for i := range n {
-			all[i].Set(flow4(i*7919, 2, uint16(i), 80, 6), 1, true)
+			all[i].set(flow4(i*7919, 2, uint16(i), 80, 6), 1, true)
 			table.must(b, &all[i], 1)
 		}
 		b.Run(map[uint32]string{1000: "1k", 100000: "100k"}[n], func(b *testing.B) {
 			for i := 0; b.Loop(); i++ {
-				if _, ok := table.Find(&all[uint32(i)*2654435761%n]); !ok {
+				if _, ok := table.see(&all[uint32(i)*2654435761%n]); !ok {
 					b.Fatal("a session is missing")
 				}
 			}

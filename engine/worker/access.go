@@ -100,6 +100,10 @@ func (g *glance) reversed() acl.Key {
 	return k
 }
 
+// bench is how many first packets are judged side by side, so that their accesses to memory
+// overlap.
+const bench = 16
+
 // admit returns those of which that may come in by the batch's interface, and drops the
 // rest.
 func (w *Worker) admit(v *vector, which []uint8) []uint8 {
@@ -107,23 +111,50 @@ func (w *Worker) admit(v *vector, which []uint8) []uint8 {
 	if !b.guarded {
 		return which
 	}
-	good := which[:0]
 	for _, i := range which {
-		n := &v.note[i]
-		*n = note{}
+		v.note[i] = note{}
+	}
+	if b.iface.In == nil {
+		return which
+	}
+	good, waiting := which[:0], b.judges[:0]
+	for n, i := range which {
 		// What is for a group takes another way, where VPP has no lists.
-		if b.iface.In == nil || toGroup(&v.key[i]) {
+		if toGroup(&v.key[i]) {
 			good = append(good, i)
+		} else {
+			waiting = append(waiting, judge{w: w, at: i, ifc: b.iface, input: true, rx: b.iface.Index, size: v.size[i]})
+			waiting[len(waiting)-1].prepare(v.buf[i])
+		}
+		if len(waiting) == bench || n == len(which)-1 {
+			w.warm(waiting)
+			good = v.admitted(waiting, good)
+			waiting = waiting[:0]
+		}
+	}
+	return good
+}
+
+// warm has the memory on its way that all will read.
+func (w *Worker) warm(all []judge) {
+	t, sum := w.batch.stateful.Sessions, uint64(0)
+	for k := range all {
+		sum += t.Warm(&all[k].keys)
+	}
+	w.batch.warmed += sum
+}
+
+// admitted adds those of all that may come in to good.
+func (v *vector) admitted(all []judge, good []uint8) []uint8 {
+	for k := range all {
+		j := &all[k]
+		if !j.decide() {
+			v.adj[j.at] = noAdjacency
 			continue
 		}
-		j := judge{w: w, ifc: b.iface, input: true, rx: b.iface.Index, size: v.size[i]}
-		if !j.judge(v.buf[i]) {
-			v.adj[i] = noAdjacency
-			continue
-		}
-		n.in, n.inRule, n.seen, n.lone = j.ref, j.rule, j.seen, j.lone
-		n.bits = j.bits
-		good = append(good, i)
+		n := &v.note[j.at]
+		n.in, n.inRule, n.seen, n.lone, n.bits = j.ref, j.rule, j.seen, j.lone, j.bits
+		good = append(good, j.at)
 	}
 	return good
 }
@@ -142,41 +173,58 @@ func (w *Worker) release(v *vector, which []uint8) {
 	if !b.guarded {
 		return
 	}
-	adjs := w.state.adjs.View()
-	for _, i := range which {
+	adjs, waiting := w.state.adjs.View(), b.judges[:0]
+	for n, i := range which {
 		if adj := v.adj[i]; uint64(adj) < uint64(len(adjs)) {
-			w.releaseOne(v, int(i), adjs[adj].Load())
+			if j, ok := w.leaving(v, i, adjs[adj].Load()); ok {
+				waiting = append(waiting, j)
+				waiting[len(waiting)-1].prepare(v.buf[i])
+			}
+		}
+		if len(waiting) == bench || n == len(which)-1 {
+			w.warm(waiting)
+			v.released(waiting)
+			waiting = waiting[:0]
 		}
 	}
 }
 
-func (w *Worker) releaseOne(v *vector, i int, a *Adjacency) {
+// released drops those of all that may not go out.
+func (v *vector) released(all []judge) {
+	for k := range all {
+		j := &all[k]
+		if !j.decide() {
+			v.adj[j.at] = noAdjacency
+			continue
+		}
+		n := &v.note[j.at]
+		n.out, n.outRule, n.lone = j.ref, j.rule, n.lone || j.lone
+		n.seen |= j.seen
+		n.bits |= j.bits
+	}
+}
+
+// leaving returns the judge of packet i, if it is to be judged before it goes out by a.
+func (w *Worker) leaving(v *vector, i uint8, a *Adjacency) (judge, bool) {
 	n, buf := &v.note[i], v.buf[i]
 	if a == nil || a.Kind != KindRewrite {
 		v.head[i] = nil // it is not plain: what it meets may be another adjacency by then
 		n.lone = n.lone || a == nil || a.Kind != KindLocal
-		return
+		return judge{}, false
 	}
 	out := w.batch.interfaceAt(a.Interface)
 	if out == nil || out.Out == nil {
-		return
+		return judge{}, false
 	}
 	if v.head[i] == nil || v.size[i] > a.straight {
 		v.head[i] = nil
 		if !sent(buf, a) {
 			n.lone = true
-			return
+			return judge{}, false
 		}
 		buf.Meta[metaOwn] |= judgedBit
 	}
-	j := judge{w: w, ifc: out, rx: buf.RxInterface, size: v.size[i] + uint32(a.HeaderLen)}
-	if !j.judge(buf) {
-		v.adj[i] = noAdjacency
-		return
-	}
-	n.out, n.outRule, n.lone = j.ref, j.rule, n.lone || j.lone
-	n.seen |= j.seen
-	n.bits |= j.bits
+	return judge{w: w, at: i, ifc: out, rx: buf.RxInterface, size: v.size[i] + uint32(a.HeaderLen)}, true
 }
 
 // sent reports whether forward sends buf by a, rather than answer it with an error.

@@ -34,7 +34,9 @@ type batch struct {
 	guarded    bool // some interface has access lists
 	stateful   *Stateful
 	clock      uint32
-	judged6    uint64     // of IPv6: see lanes
+	judged6    uint64 // of IPv6: see lanes
+	judges     [bench]judge
+	warmed     uint64
 	iface      *Interface // that the batch came in by
 	l3         uint32     // where the network header of its plain packets is
 	rx         received

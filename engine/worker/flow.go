@@ -89,6 +89,7 @@ type flowCache struct {
 	passes4 [][2]pass
 	passes6 []pass
 	touched uint32
+	turn    uint32
 }
 
 // A worker remembers 2^18 flows of IPv4 and 2^16 of IPv6 in 8 and 4 MiB, and as much for
@@ -211,24 +212,26 @@ func (c *flowCache) stale4(line uint64, generation uint32) *flowEntry4 {
 	return nil
 }
 
-// vacate makes room in the two full lines of a hash. Its entries may stand elsewhere, too:
-// one that finds a stale place there moves. Else one is forgotten.
+// vacate makes room in one of the two full lines of a hash, in turn. Its entries may stand
+// elsewhere, too: one that finds a stale place there moves. Else one is forgotten.
 func (c *flowCache) vacate(hash uint64, generation uint32) *flowEntry4 {
-	for _, line := range [2]uint64{first(hash, len(c.four)), second(hash, len(c.four))} {
-		for i := range c.four[line] {
-			e := &c.four[line][i]
-			k := flowKey{a: e.a, e: e.e, f: uint32(e.f)}
-			h := k.hash()
-			other := first(h, len(c.four))
-			if other == line {
-				other = second(h, len(c.four))
-			}
-			if to := c.stale4(other, generation); to != nil {
-				*to = *e
-				*c.passOf(&k, h, &to.flowState) = c.passes4[line][i]
-				return e
-			}
+	line := first(hash, len(c.four))
+	if c.turn++; c.turn&1 != 0 {
+		line = second(hash, len(c.four))
+	}
+	for i := range c.four[line] {
+		e := &c.four[line][i]
+		k := flowKey{a: e.a, e: e.e, f: uint32(e.f)}
+		h := k.hash()
+		other := first(h, len(c.four))
+		if other == line {
+			other = second(h, len(c.four))
+		}
+		if to := c.stale4(other, generation); to != nil {
+			*to = *e
+			*c.passOf(&k, h, &to.flowState) = c.passes4[line][i]
+			return e
 		}
 	}
-	return &c.four[first(hash, len(c.four))][hash>>63]
+	return &c.four[line][hash>>63]
 }

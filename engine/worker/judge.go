@@ -9,6 +9,7 @@ import (
 // judge is one packet before the access lists of an interface and direction.
 type judge struct {
 	w     *Worker
+	at    uint8 // its place in the vector
 	ifc   *Interface
 	input bool
 	rx    uint32 // that a drop is counted for
@@ -39,15 +40,25 @@ func (j *judge) count(r Reason) {
 
 // judge reports whether buf may pass, and drops it if not.
 func (j *judge) judge(buf *packet.Buffer) bool {
+	j.prepare(buf)
+	return j.decide()
+}
+
+// prepare looks at buf.
+func (j *judge) prepare(buf *packet.Buffer) {
 	j.g.look(buf)
 	j.lone = j.g.fragment
 	j.bits = flowOut
 	if j.input {
 		j.bits = flowIn
 	}
+	j.w.batch.stateful.Sessions.Set(&j.keys, &j.g.flow, j.ifc.Index, j.input)
+}
+
+// decide reports whether the packet may pass, and drops it if not.
+func (j *judge) decide() bool {
 	j.count(aclCheck)
 	t := j.w.batch.stateful.Sessions
-	j.keys.Set(&j.g.flow, j.ifc.Index, j.input)
 	ref, found := t.Find(&j.keys)
 	if found && t.Touch(ref, j.w.batch.clock, j.g.flags, j.input) {
 		j.count(aclExist)
