@@ -57,6 +57,11 @@ func (r *round) begin(ctx context.Context) error {
 	if !tun {
 		r.options.Device = compile.DeviceVeth
 	}
+	sctp, err := r.program.SeesSCTPPorts(ctx)
+	if err != nil {
+		return err
+	}
+	r.options.Policy.SCTPPortsUnseen = !sctp
 	return nil
 }
 

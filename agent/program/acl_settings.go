@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"go.fd.io/govpp/binapi/acl"
+	"go.fd.io/govpp/binapi/vpe"
 
 	"github.com/millrace/millrace/vpp"
 )
@@ -64,4 +65,15 @@ func (p *Program) countMatches(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// SeesSCTPPorts says whether the machine's ACLs see ports of SCTP. Our engine's do; those of
+// VPP 25.10 do not (acl_fill_5tuple_l4_and_pkt_data in src/plugins/acl/public_inlines.h),
+// and of a machine that is not known it is not believed.
+func (p *Program) SeesSCTPPorts(ctx context.Context) (bool, error) {
+	v, err := vpp.Call[vpe.ShowVersionReply](ctx, p.conn, &vpe.ShowVersion{})
+	if err != nil {
+		return false, fmt.Errorf("ask the dataplane who it is: %w", err)
+	}
+	return v.Program == "millrace", nil
 }

@@ -163,6 +163,17 @@ func TestIntegrationACL(t *testing.T) {
 	})
 }
 
+// TestIntegrationACLSCTP: it is known whose ACLs see ports of SCTP.
+func TestIntegrationACLSCTP(t *testing.T) {
+	aclMachines(t, func(t *testing.T, m machinetest.Machine) {
+		m.Start(t)
+		sees, err := program(t, m.Connect(t)).SeesSCTPPorts(t.Context())
+		if want := m.Name == "engine"; err != nil || sees != want {
+			t.Errorf("%t, %v; want %t", sees, err, want)
+		}
+	})
+}
+
 // TestIntegrationACLSwap: changes of several ACLs, and large ones, go to new indexes, and
 // nothing of the old is left.
 func TestIntegrationACLSwap(t *testing.T) {
