@@ -20,10 +20,13 @@ import (
 )
 
 const (
-	// Changes within a quarter of the time that a person notices are one Snapshot; a
-	// Snapshot is not put off by more changes for longer than the second.
+	// Changes that follow each other this closely are one Snapshot; one is not put off by
+	// more changes for longer than the second. Both grow by several times what a copy of
+	// the facts takes: in a cluster of 150,000 pods, where pods change all the time, a
+	// Snapshot for each would keep a core busy.
 	settleTime = 50 * time.Millisecond
 	settleMost = 500 * time.Millisecond
+	copyShare  = 5
 	// Pauses between attempts to reach the server.
 	retryFirst = 500 * time.Millisecond
 	retryMost  = 15 * time.Second
@@ -156,10 +159,14 @@ func (a *API) Run(ctx context.Context) error {
 
 // settle waits until the changes pause, and says whether ctx is still on.
 func (a *API) settle(ctx context.Context) bool {
-	most := time.NewTimer(settleMost)
+	var copying time.Duration
+	for table := range a.kinds() {
+		copying = max(copying, table.copyTime())
+	}
+	most := time.NewTimer(settleMost + 2*copyShare*copying)
 	defer most.Stop()
 	for {
-		pause := time.NewTimer(settleTime)
+		pause := time.NewTimer(settleTime + copyShare*copying)
 		select {
 		case <-ctx.Done():
 			pause.Stop()
@@ -291,4 +298,5 @@ type keeper interface {
 	follower
 	kindName() string
 	state() (synced bool, contact time.Time, unusable int)
+	copyTime() time.Duration
 }

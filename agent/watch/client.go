@@ -40,7 +40,7 @@ type clients struct {
 
 func newClients(config *rest.Config, agent string) (clients, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, networkingv1.AddToScheme, discoveryv1.AddToScheme, policyv1alpha2.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, networkingv1.AddToScheme, discoveryv1.AddToScheme, policyv1alpha2.Install} {
 		if err := add(scheme); err != nil {
 			return clients{}, err
 		}
@@ -64,7 +64,7 @@ func newClients(config *rest.Config, agent string) (clients, error) {
 		{&c.core, corev1.SchemeGroupVersion, runtime.ContentTypeProtobuf},
 		{&c.networking, networkingv1.SchemeGroupVersion, runtime.ContentTypeProtobuf},
 		{&c.discovery, discoveryv1.SchemeGroupVersion, runtime.ContentTypeProtobuf},
-		{&c.policy, policyv1alpha2.SchemeGroupVersion, runtime.ContentTypeJSON},
+		{&c.policy, schema.GroupVersion(policyv1alpha2.GroupVersion), runtime.ContentTypeJSON},
 	} {
 		if *group.client, err = restClient(config, connection, group.version, group.content); err != nil {
 			return clients{}, err

@@ -45,10 +45,11 @@ type table[K comparable, V any] struct {
 	nothing *metav1.ObjectMeta
 
 	mu       sync.Mutex
-	synced   bool // the facts are, or once were, all there is
-	absences int  // times in a row that the server did not know the kind
-	missing  bool // it is settled that it does not
-	given    bool // facts are given out: the next change is one of a copy
+	synced   bool          // the facts are, or once were, all there is
+	absences int           // times in a row that the server did not know the kind
+	missing  bool          // it is settled that it does not
+	given    bool          // facts are given out: the next change is one of a copy
+	copying  time.Duration // what the last copy took
 	facts    map[K]V
 	changed  cluster.Set[K] // since they were given out
 	unusable map[K]string   // why an object is left out
@@ -239,7 +240,9 @@ func (t *table[K, V]) remove(key K) {
 // own makes the facts ones that may be changed. The lock is held.
 func (t *table[K, V]) own() {
 	if t.given {
+		begin := time.Now()
 		t.facts, t.given = maps.Clone(t.facts), false
+		t.copying = time.Since(begin)
 	}
 }
 
@@ -258,6 +261,13 @@ func (t *table[K, V]) take(facts *map[K]V, changed *cluster.Set[K]) {
 	defer t.mu.Unlock()
 	*facts, *changed = t.facts, t.changed
 	t.given, t.changed = true, nil
+}
+
+// copyTime is what the last copy of the facts took.
+func (t *table[K, V]) copyTime() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.copying
 }
 
 // state is what is known about the facts themselves.
