@@ -36,6 +36,7 @@ type class struct {
 // pod is what policies need to know of one.
 type pod struct {
 	key         cluster.PodKey
+	uid         string
 	class       *class
 	hostNetwork bool
 	addresses   []netip.Addr   // by which others know it; none on the host's network or once completed
@@ -43,14 +44,24 @@ type pod struct {
 	changed     uint64         // the round of the last change
 }
 
+// attached is what attachments say of a pod. A pod may have a second life under its name,
+// which the CNI door may hear of before the API server tells.
+type attached struct {
+	uid       string // of the latest life; empty if nobody said
+	addresses []netip.Addr
+}
+
+// sameLife says whether facts are about the pod that has the interface.
+func (a attached) sameLife(uid string) bool { return a.uid == uid || a.uid == "" || uid == "" }
+
 // facts are the cluster as policies see it, and the sets that follow from it.
 type facts struct {
 	round      uint64
 	namespaces map[string]*namespace
 	pods       map[cluster.PodKey]*pod
 	nodes      map[string]cluster.Node
-	attached   map[cluster.PodKey][]netip.Addr // what attachments add to the pods of this node
-	heard      map[string]bool                 // namespaces that may have lost their last object
+	attached   map[cluster.PodKey]attached // the pods of this node, as the CNI door knows them
+	heard      map[string]bool             // namespaces that may have lost their last object
 	sets       map[setKey]*podSet
 	named      map[portName]*namedSet
 	nodeSets   map[string]*nodeSet
@@ -71,7 +82,7 @@ type Work struct {
 
 func newFacts() facts {
 	return facts{
-		namespaces: map[string]*namespace{}, pods: map[cluster.PodKey]*pod{}, nodes: map[string]cluster.Node{}, attached: map[cluster.PodKey][]netip.Addr{}, heard: map[string]bool{},
+		namespaces: map[string]*namespace{}, pods: map[cluster.PodKey]*pod{}, nodes: map[string]cluster.Node{}, attached: map[cluster.PodKey]attached{}, heard: map[string]bool{},
 		sets: map[setKey]*podSet{}, named: map[portName]*namedSet{}, nodeSets: map[string]*nodeSet{},
 	}
 }
@@ -121,24 +132,38 @@ func (f *facts) takeNamespace(s cluster.Snapshot, name string) {
 
 // takeAttachments finds the pods whose attachments changed.
 func (f *facts) takeAttachments(s cluster.Snapshot, changed *cluster.Set[cluster.PodKey]) {
-	attached := make(map[cluster.PodKey][]netip.Addr, len(s.Attachments))
-	for _, a := range s.Attachments {
-		if a.Pod != (cluster.PodKey{}) {
-			attached[a.Pod] = slices.AppendSeq(attached[a.Pod], a.AllAddresses())
-		}
-	}
-	for key, list := range attached {
-		slices.SortFunc(list, netip.Addr.Compare)
-		if !slices.Equal(list, f.attached[key]) {
+	now := attachedPods(s.Attachments)
+	for key, a := range now {
+		if was := f.attached[key]; was.uid != a.uid || !slices.Equal(was.addresses, a.addresses) {
 			changed.Add(key)
 		}
 	}
 	for key := range f.attached {
-		if _, ok := attached[key]; !ok {
+		if _, ok := now[key]; !ok {
 			changed.Add(key)
 		}
 	}
-	f.attached = attached
+	f.attached = now
+}
+
+func attachedPods(all map[cluster.AttachmentID]cluster.Attachment) map[cluster.PodKey]attached {
+	latest := make(map[cluster.PodKey]cluster.Attachment, len(all))
+	for _, a := range all {
+		if was, ok := latest[a.Pod]; !ok || was.Revision < a.Revision || was.Revision == a.Revision && was.ID.Compare(a.ID) < 0 {
+			latest[a.Pod] = a
+		}
+	}
+	delete(latest, cluster.PodKey{})
+	pods := make(map[cluster.PodKey]attached, len(latest))
+	for _, a := range all {
+		if a.Pod == (cluster.PodKey{}) || a.PodUID != latest[a.Pod].PodUID {
+			continue
+		}
+		list := slices.AppendSeq(pods[a.Pod].addresses, a.AllAddresses())
+		slices.SortFunc(list, netip.Addr.Compare)
+		pods[a.Pod] = attached{a.PodUID, list}
+	}
+	return pods
 }
 
 func (f *facts) takePod(s cluster.Snapshot, key cluster.PodKey) {
@@ -160,7 +185,7 @@ func (f *facts) takePod(s cluster.Snapshot, key cluster.PodKey) {
 		f.pods[key] = p
 	}
 	f.place(p, fact)
-	p.hostNetwork, p.ports, p.changed = fact.HostNetwork, fact.Ports, f.round
+	p.uid, p.hostNetwork, p.ports, p.changed = fact.UID, fact.HostNetwork, fact.Ports, f.round
 	f.enterNamed(p)
 }
 
@@ -209,11 +234,15 @@ func (f *facts) leaveClass(p *pod) {
 }
 
 // peerAddresses are those that a pod's status tells and those that it was given here.
-func peerAddresses(p cluster.Pod, attached []netip.Addr) []netip.Addr {
+func peerAddresses(p cluster.Pod, a attached) []netip.Addr {
 	if p.HostNetwork || p.Phase == corev1.PodSucceeded || p.Phase == corev1.PodFailed {
 		return nil
 	}
-	list := slices.DeleteFunc(slices.Concat(p.Addresses, attached), func(a netip.Addr) bool { return !a.IsValid() })
+	list := slices.Clone(p.Addresses)
+	if a.sameLife(p.UID) {
+		list = append(list, a.addresses...)
+	}
+	list = slices.DeleteFunc(list, func(a netip.Addr) bool { return !a.IsValid() })
 	slices.SortFunc(list, netip.Addr.Compare)
 	return slices.Compact(list)
 }

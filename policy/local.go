@@ -10,7 +10,7 @@ import (
 type localPod struct {
 	key       cluster.PodKey
 	namespace *namespace // nil: nothing is known of it
-	pod       *pod       // nil: there are no facts of it
+	pod       *pod       // nil: there are no facts of it, or of an earlier life only
 	round     uint64     // when its policies were looked for
 	asked     bool       // they were
 
@@ -33,6 +33,9 @@ type use struct {
 // find looks for the policies of a pod, if they may be others than the last time.
 func (c *Compiler) find(l *localPod) {
 	p := c.pods[l.key]
+	if p != nil && !c.attached[l.key].sameLife(p.uid) {
+		p = nil
+	}
 	n := c.namespaces[l.key.Namespace]
 	last := c.clusterChanged
 	if p != nil {

@@ -98,8 +98,14 @@ func TestWalk(t *testing.T) {
 	}
 }
 
-// identify gives policies the UIDs that they may have on their second life.
+// identify gives objects the UIDs that they may have on their second life.
 func identify(r *rand.Rand, s cluster.Snapshot) {
+	for key, p := range s.Pods {
+		if r.IntN(4) == 0 {
+			p.UID = "another"
+			s.Pods[key] = p
+		}
+	}
 	for key, p := range s.NetworkPolicies {
 		p.UID = fmt.Sprint("uid", r.IntN(2))
 		s.NetworkPolicies[key] = p
