@@ -53,7 +53,8 @@ func (p Ports) has(port uint16) bool { return p.First <= port && port <= p.Last 
 //   - Its family is that of the prefixes, and both its addresses are in them.
 //   - Protocol is 0, or that of the packet. With 0 nothing below is looked at.
 //   - Its ports are in SrcPorts and DstPorts. ICMP and ICMPv6 have their type and code in
-//     place of them; other protocols but TCP and UDP have port 0, as VPP sees them.
+//     place of them; what has no ports in its Key has port 0. VPP sees none but those of
+//     TCP and UDP.
 //   - It is not TCP, or its flags under TCPMask are TCPValue. With a bit in TCPValue that
 //     is not in TCPMask no TCP packet matches.
 //

@@ -36,8 +36,8 @@ const (
 // Key is what rules look at in a packet. It is comparable and holds no pointers.
 type Key struct {
 	Src, Dst Addr
-	// SrcPort and DstPort are those of TCP and UDP, or type and code of ICMP (of ICMPv6 in
-	// IPv6), else 0. They do not matter in a fragment.
+	// SrcPort and DstPort are those of TCP, UDP and SCTP, or type and code of ICMP (of ICMPv6
+	// in IPv6), else 0. They do not matter in a fragment.
 	SrcPort, DstPort uint16
 	Protocol         uint8 // after the extension headers that VPP skips
 	TCPFlags         uint8 // of TCP, as in its header; for others it does not matter

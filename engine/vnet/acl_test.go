@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/engine/acl"
+	"github.com/millrace/millrace/engine/packet"
+	"github.com/millrace/millrace/engine/port"
+	"github.com/millrace/millrace/engine/port/pipe"
 	"github.com/millrace/millrace/engine/session"
 )
 
@@ -302,4 +305,65 @@ func TestDeletedInterfaceForgetsItsLists(t *testing.T) {
 	c.passes(a, reply(flows[0]))
 	c.lists([]uint32{deny}, nil)
 	c.blocked(a, reply(flows[0]))
+}
+
+// Unlike VPP, the engine sees the ports of SCTP.
+func TestSCTPHasPorts(t *testing.T) {
+	r, a, b, flows := guarded(t, 1)
+	rules := []acl.Rule{aclRule(acl.PermitReflect, "0.0.0.0/0", "0.0.0.0/0", 80, 80), aclRule(acl.PermitReflect, "::/0", "::/0", 80, 80)}
+	for i := range rules {
+		rules[i].Protocol = 132
+	}
+	a.lists([]uint32{r.acl(rules...)}, []uint32{r.acl()})
+	for _, d := range flows {
+		d.sctp = true
+		other := d
+		other.dport = 81
+		a.blocked(b, other)
+		a.passes(b, d)
+		b.passes(a, reply(d))
+		b.blocked(a, reply(other))
+	}
+}
+
+// A GSO packet is judged once, whole, also where it is cut on its way out; and what the
+// engine cuts to the path is judged before.
+func TestBigPacketsAreJudgedWhole(t *testing.T) {
+	r := newRig(t, 1)
+	caps := port.Capabilities{Checksum: true, TSO4: true}
+	a := r.link(pipe.Config{Link: port.IP, Capabilities: caps}, "10.0.0.1/24")
+	b := r.link(pipe.Config{Link: port.IP}, "10.0.1.1/24")
+	tcp := aclRule(acl.PermitReflect, "10.0.0.0/24", "10.0.1.0/24", 80, 80)
+	tcp.Protocol = 6
+	udp := []acl.Rule{aclRule(acl.Deny, "0.0.0.0/0", "0.0.0.0/0", 81, 81), aclRule(acl.PermitReflect, "0.0.0.0/0", "0.0.0.0/0", 0, 65535)}
+	list := r.acl(append([]acl.Rule{tcp}, udp...)...)
+	a.lists([]uint32{list}, nil)
+	b.lists(nil, []uint32{list})
+	gso := func(dport byte) *packet.Buffer {
+		p := packet.FromBytes(make([]byte, 40+8000))
+		packet.MakeIPv4(p.Bytes(), [4]byte{10, 0, 0, 2}, [4]byte{10, 0, 1, 2}, packet.ProtoTCP, 64)
+		p.Bytes()[20+3], p.Bytes()[20+12], p.Bytes()[20+13] = dport, 5<<4, packet.TCPAck
+		p.L4 = 20
+		if why := packet.LeaveChecksum(p); why != packet.OK {
+			t.Fatal(why)
+		}
+		p.Offload.GSO, p.Offload.GSOSize, p.Offload.HeaderLen = packet.GSOTCPv4, 1400, 40
+		return p
+	}
+	for range 3 {
+		a.sendBuffer(gso(80))
+		for sum := 0; sum < 8000; {
+			sum += int(b.next().ip4().Length) - 40
+		}
+	}
+	a.sendBuffer(gso(82))
+	b.quiet(a)
+	r.wantCount("checked packets", 3*2+1)
+	r.wantCount("new sessions added", 2)
+	r.must(r.p.SetMTU(b.index, [4]uint32{1280}))
+	a.send(a.frame(pkt{src: "10.0.0.2", dst: "10.0.1.2", sport: 1, dport: 82, size: 2000}))
+	for range 2 {
+		b.recv()
+	}
+	r.wantCount("new sessions added", 4)
 }

@@ -2,6 +2,7 @@ package vnet
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
@@ -213,6 +214,7 @@ type pkt struct {
 	df           bool
 	size         int // of the payload
 	icmp         bool
+	sctp         bool // a header and size bytes
 }
 
 // frame builds the packet as e sends it.
@@ -236,6 +238,9 @@ func (e *end) build(d pkt, src, dst net.HardwareAddr) []byte {
 		ls = append(ls, &layers.Ethernet{SrcMAC: src, DstMAC: dst, EthernetType: typ})
 	}
 	proto := layers.IPProtocolUDP
+	if d.sctp {
+		proto = layers.IPProtocolSCTP
+	}
 	var network gopacket.NetworkLayer
 	if s.Is4() {
 		if d.icmp {
@@ -260,6 +265,11 @@ func (e *end) build(d pkt, src, dst net.HardwareAddr) []byte {
 		c := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(128, 0)}
 		e.must(c.SetNetworkLayerForChecksum(network))
 		ls = append(ls, c, &layers.ICMPv6Echo{Identifier: d.sport, SeqNumber: d.dport})
+	case d.sctp:
+		p := make([]byte, 12+d.size)
+		binary.BigEndian.PutUint16(p, d.sport)
+		binary.BigEndian.PutUint16(p[2:], d.dport)
+		ls = append(ls, gopacket.Payload(p))
 	default:
 		u := &layers.UDP{SrcPort: layers.UDPPort(d.sport), DstPort: layers.UDPPort(d.dport)}
 		e.must(u.SetNetworkLayerForChecksum(network))
