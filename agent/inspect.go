@@ -7,11 +7,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/dataplane"
+	"github.com/millrace/millrace/policy"
 )
 
 // View is what the loop knows, wants and has, between two rounds.
@@ -20,6 +22,17 @@ type View struct {
 	Facts cluster.Snapshot
 	Want  dataplane.State
 	Have  dataplane.State
+	// Problems are the policies that fail closed on the node, each with its reason.
+	Problems []policy.Problem
+}
+
+// problems is one line for each.
+func (v View) problems() string {
+	var b strings.Builder
+	for _, p := range v.Problems {
+		fmt.Fprintf(&b, "%s: %s: %s\n", p.Object, p.Reason, strings.ReplaceAll(p.Err.Error(), "\n", "; "))
+	}
+	return b.String()
 }
 
 // viewPatience is how long a question waits for the loop, which may be in a round.
@@ -41,11 +54,11 @@ func (a *Agent) View(ctx context.Context) (View, error) {
 
 // view answers a question, from within the loop.
 func (r *round) view() View {
-	return View{Node: r.agent.config.Node, Facts: r.facts, Want: r.want, Have: r.have.Clone()}
+	return View{Node: r.agent.config.Node, Facts: r.facts, Want: r.want, Have: r.have.Clone(), Problems: r.problems}
 }
 
-// ServeViews answers GET /node, /facts, /want and /have on a listener, each in its text
-// form, until ctx ends. What secrets hold is not in it.
+// ServeViews answers GET /node, /facts, /want, /have and /problems on a listener, each in
+// its text form, until ctx ends. What secrets hold is not in it.
 func (a *Agent) ServeViews(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	for path, text := range map[string]func(View) string{
@@ -53,6 +66,8 @@ func (a *Agent) ServeViews(ctx context.Context, l net.Listener) error {
 		"GET /facts": func(v View) string { return v.Facts.String() },
 		"GET /want":  func(v View) string { return v.Want.String() },
 		"GET /have":  func(v View) string { return v.Have.String() },
+
+		"GET /problems": View.problems,
 	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			v, err := a.View(r.Context())
@@ -96,6 +111,12 @@ func (v Views) Have(ctx context.Context) (dataplane.State, error) {
 	return ask(ctx, v, "have", dataplane.ParseState)
 }
 
+// Problems are the policies that fail closed on the node, one text for each.
+func (v Views) Problems(ctx context.Context) ([]string, error) {
+	text, err := v.Text(ctx, "problems")
+	return slices.Collect(strings.Lines(text)), err
+}
+
 func ask[T any](ctx context.Context, v Views, what string, parse func(string) (T, error)) (T, error) {
 	text, err := v.Text(ctx, what)
 	var value T
@@ -108,7 +129,7 @@ func ask[T any](ctx context.Context, v Views, what string, parse func(string) (T
 	return value, nil
 }
 
-// Text is one of node, facts, want and have, as the agent prints it.
+// Text is one of node, facts, want, have and problems, as the agent prints it.
 func (v Views) Text(ctx context.Context, what string) (string, error) {
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"net"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/millrace/millrace/internal/machinetest"
 	"github.com/millrace/millrace/internal/netnstest"
+	"github.com/millrace/millrace/policy"
 )
 
 // serveViews gives a life its socket.
@@ -57,8 +59,23 @@ func TestIntegrationViews(t *testing.T) {
 	if err != nil || !have.Equal(want) {
 		t.Errorf("have: %v\n%s\ndiffers from what is wanted\n%s", err, have, want)
 	}
+	if problems, err := v.Problems(t.Context()); err != nil || len(problems) != 0 {
+		t.Errorf("problems: %q, %v", problems, err)
+	}
 	if _, err := v.Text(t.Context(), "coffee"); err == nil || !strings.Contains(err.Error(), "404") {
 		t.Errorf("coffee: %v", err)
+	}
+}
+
+// TestViewProblems prints each policy that fails closed in one line.
+func TestViewProblems(t *testing.T) {
+	v := View{Problems: []policy.Problem{
+		{Object: policy.Object{Kind: policy.KindNetworkPolicy, Namespace: "a", Name: "b"}, Reason: policy.PolicyRejected, Err: errors.Join(errors.New("x"), errors.New("y"))},
+		{Object: policy.Object{Kind: policy.KindClusterNetworkPolicy, Name: "c"}, Reason: policy.PolicyTooLarge, Err: errors.New("z")},
+	}}
+	want := "NetworkPolicy a/b: PolicyRejected: x; y\nClusterNetworkPolicy c: PolicyTooLarge: z\n"
+	if got := v.problems(); got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/millrace/millrace/agent/program"
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/dataplane"
+	"github.com/millrace/millrace/policy"
 	"github.com/millrace/millrace/vpp"
 )
 
@@ -30,6 +31,7 @@ type round struct {
 	compiler *compile.Compiler // nil before the first round
 	facts    cluster.Snapshot  // of the latest round, with what they were compiled to
 	want     dataplane.State
+	problems []policy.Problem // of policies that fail closed
 	have     dataplane.State
 	observe  bool // look at the machine first
 	settled  bool // the remains of earlier connections are dealt with
@@ -96,7 +98,7 @@ func (r *round) run(ctx context.Context) (time.Duration, error) {
 		r.agent.publish(outcome{down: err})
 		return longestRetry, nil
 	}
-	r.facts, r.want = facts, result.State
+	r.facts, r.want, r.problems = facts, result.State, result.Policy.Problems
 	r.agent.tell(result.Policy.Problems)
 	unsettled := r.settle(ctx, result.State)
 	o := r.apply(ctx, facts, result)

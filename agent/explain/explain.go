@@ -28,6 +28,7 @@ type Cluster struct {
 	world    oracle.World
 	owners   map[netip.Addr]cluster.Pod // live pods with interfaces, by address
 	nodes    map[string]verdict.Tables
+	closed   []string         // policies that fail closed in a State that is used
 	tooLarge map[string]error // policies that do not fit into a node's bounds, by their text
 }
 
@@ -153,4 +154,8 @@ func (c *Cluster) Broken() []error {
 }
 
 // Use has a node judged by a State that its agent made, rather than by one compiled here.
-func (c *Cluster) Use(node string, want dataplane.State) { c.nodes[node] = verdict.New(want) }
+// closed are the policies that fail closed in it: they explain disagreements.
+func (c *Cluster) Use(node string, want dataplane.State, closed []string) {
+	c.nodes[node] = verdict.New(want)
+	c.closed = closed
+}

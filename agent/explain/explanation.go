@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 
 	"github.com/millrace/millrace/dataplane"
 	"github.com/millrace/millrace/policy/oracle"
@@ -29,6 +30,9 @@ type Explanation struct {
 	Ingress  Side       `json:"ingress"`
 	// Disagreements say where two readings differ; without any they agree.
 	Disagreements []string `json:"disagreements"`
+	// FailClosed are the policies that the agent could not compile as they are written,
+	// where the readings disagree.
+	FailClosed []string `json:"failClosed,omitempty"`
 }
 
 // Side is the readings at one end. A reading that has nothing to say there is nil: where
@@ -85,6 +89,9 @@ func (c *Cluster) Explain(flows []oracle.Flow, machine *Machine) ([]Explanation,
 		}
 		e.Egress.compare("egress", &e.Disagreements)
 		e.Ingress.compare("ingress", &e.Disagreements)
+		if len(e.Disagreements) > 0 {
+			e.FailClosed = c.closed
+		}
 		list = append(list, e)
 	}
 	return list, nil
@@ -164,6 +171,11 @@ func (e Explanation) Print(w io.Writer) error {
 	}
 	for _, d := range e.Disagreements {
 		if _, err := fmt.Fprintf(w, "  DISAGREEMENT: %s\n", d); err != nil {
+			return err
+		}
+	}
+	for _, p := range e.FailClosed {
+		if _, err := fmt.Fprintf(w, "  fails closed: %s\n", strings.TrimSpace(p)); err != nil {
 			return err
 		}
 	}

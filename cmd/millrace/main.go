@@ -36,7 +36,7 @@ func verbs() []verb {
 		{"engine", "run the embedded packet engine, which speaks VPP's binary API", runEngine},
 		{"ctl", "have the dataplane run one of its debug commands: `ctl show interface`", runCtl},
 		{"policy", "`policy explain` says why a connection is allowed or not, `policy test` judges manifests offline", runPolicy},
-		{"show", "what the agent knows, wants and has (`show facts|state|plan`), and the dataplane's ACLs (`show acl`)", runShow},
+		{"show", "what the agent knows, wants and has (`show facts|state|plan|problems`), and the dataplane's ACLs (`show acl`)", runShow},
 		{"config", "`config show` prints the NodeConfig with all defaults, `config check` tests one", runConfig},
 		{"demo", "boot the dataplane, wire two pods, measure them beside the kernel's path", runDemo},
 		{"bench", "measure with more repetitions; `bench readme` renders stored results", runBench},

@@ -110,11 +110,15 @@ func readings(ctx context.Context, cfg nodeconfig.Config, facts string) (*explai
 	if err != nil {
 		return nil, nil, err
 	}
+	closed, err := views.Problems(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	machine, err := lookAt(ctx, cfg, node)
 	if err != nil {
 		return nil, nil, err
 	}
 	judge := explain.NewCluster(s, node)
-	judge.Use(node, want)
+	judge.Use(node, want, closed)
 	return judge, &machine, nil
 }

@@ -55,7 +55,7 @@ func newLive(t *testing.T) live {
 		t.Fatal(err)
 	}
 	l.want = r.State
-	l.serve(t, socket, map[string]string{"/node": "n1\n", "/facts": s.String(), "/want": r.State.String(), "/have": r.State.String()})
+	l.serve(t, socket, map[string]string{"/node": "n1\n", "/facts": s.String(), "/want": r.State.String(), "/have": r.State.String(), "/problems": "NetworkPolicy shop/huge: PolicyTooLarge: it is huge\n"})
 	l.conn = l.dial(t, api)
 	l.program(t)
 	return l
@@ -174,6 +174,12 @@ func TestPolicyExplain(t *testing.T) {
 	if d := list[0].Disagreements; len(d) != 1 || d[0] != "ingress: the compiled ACLs deny it, those in the dataplane allow it" {
 		t.Errorf("disagreements %q", d)
 	}
+	if len(list[0].FailClosed) != 1 {
+		t.Errorf("policies that fail closed: %q", list[0].FailClosed)
+	}
+	if out, err := l.explain(t, "--from", "shop/job", "--to", "shop/db", "--port", "5432"); !strings.Contains(out, "  fails closed: NetworkPolicy shop/huge: PolicyTooLarge: it is huge\n") {
+		t.Errorf("%v\n%s", err, out)
+	}
 	if code := dispatch(t.Context(), append(append([]string{"policy", "explain"}, l.flags...), "--from", "shop/job", "--to", "shop/db", "--port", "5432"), &strings.Builder{}); code != 3 {
 		t.Errorf("exit code %d, want 3", code)
 	}
@@ -190,6 +196,7 @@ func TestShow(t *testing.T) {
 		{[]string{"state"}, "acl-binding pod/shop/db/eth0/"},
 		{[]string{"state", "--want"}, "acl-binding pod/shop/db/eth0/"},
 		{[]string{"plan"}, ""},
+		{[]string{"problems"}, "NetworkPolicy shop/huge: PolicyTooLarge"},
 		{[]string{"acl"}, "permit+reflect,10.1.1.2/32,0.0.0.0/0,proto=6,dport=5432"},
 	} {
 		var out strings.Builder

@@ -18,7 +18,7 @@ func runShow(ctx context.Context, args []string) error { return show(ctx, args, 
 // show prints what the agent of this node believes, or the ACLs that its dataplane has.
 func show(ctx context.Context, args []string, stdout io.Writer) error {
 	const whats = "want facts (what the agent knows), state (what its dataplane has, with --want what it should have), " +
-		"plan (the difference) or acl (the ACLs in the dataplane, with counters)"
+		"plan (the difference), problems (policies that fail closed here) or acl (the ACLs in the dataplane, with counters)"
 	if len(args) == 0 {
 		return errors.New(whats)
 	}
@@ -50,8 +50,8 @@ var errNothingShown = errors.New("nothing is called that")
 func shown(ctx context.Context, cfg nodeconfig.Config, what string, want bool) (string, error) {
 	views := agent.Views{Socket: cfg.Sockets.Agent}
 	switch what {
-	case "facts":
-		return views.Text(ctx, "facts")
+	case "facts", "problems":
+		return views.Text(ctx, what)
 	case "state":
 		return views.Text(ctx, map[bool]string{false: "have", true: "want"}[want])
 	case "plan":
