@@ -13,12 +13,33 @@ import (
 	"github.com/millrace/millrace/vpp"
 )
 
+// aclRef is what the machine calls one of our ACLs, and what has to be known of it.
+type aclRef struct {
+	index  uint32
+	rules  int
+	denies bool // some rule does
+	all    bool // it permits whatever comes to it
+}
+
+func aclRefOf(o dataplane.ACL, index uint32) aclRef {
+	ref := aclRef{index: index, rules: len(o.Rules)}
+	var all4, all6 bool
+	for _, r := range o.Rules {
+		ref.denies = ref.denies || r.Action != dataplane.Permit && r.Action != dataplane.PermitReflect
+		if r.Protocol == 0 && r.Src.Bits() == 0 && r.Dst.Bits() == 0 {
+			all4, all6 = all4 || r.Src.Addr().Is4(), all6 || r.Src.Addr().Is6()
+		}
+	}
+	ref.all = all4 && all6 && !ref.denies
+	return ref
+}
+
 // observeACLs finds ACLs by our mark in their tag. Of two with one tag, as a crash between
 // the new and the old version leaves them, the first keeps the name; the other gets a name
 // that no wish has, and so do the bindings that use it: the next plan binds those anew and
 // then deletes it.
 func (p *Program) observeACLs(ctx context.Context, s *dataplane.State) error {
-	p.acls = map[string]uint32{}
+	p.acls = map[string]aclRef{}
 	if p.unguarded != nil {
 		return nil
 	}
@@ -33,11 +54,11 @@ func (p *Program) observeACLs(ctx context.Context, s *dataplane.State) error {
 		if _, twice := p.acls[name]; twice {
 			name = fmt.Sprintf("twice:%d", d.ACLIndex)
 		}
-		p.acls[name] = d.ACLIndex
 		o := dataplane.ACL{Name: name}
 		for _, r := range d.R {
 			o.Rules = append(o.Rules, ruleOf(r))
 		}
+		p.acls[name] = aclRefOf(o, d.ACLIndex)
 		s.Put(o)
 	}
 	return nil
@@ -52,7 +73,8 @@ func (p *Program) createACLs(ctx context.Context, steps []dataplane.Step) []erro
 	b.run(ctx, p.conn)
 	for n, e := range b.exchanges {
 		if i := b.owners[n]; b.errs[i] == nil {
-			p.acls[steps[i].Object.Key().Name] = e.Reply.(*acl.ACLAddReplaceReply).ACLIndex
+			o := steps[i].Object.(dataplane.ACL)
+			p.acls[o.Name] = aclRefOf(o, e.Reply.(*acl.ACLAddReplaceReply).ACLIndex)
 		}
 	}
 	return b.errs
@@ -81,8 +103,8 @@ func (p *Program) acl(name string) (uint32, error) {
 	if p.unguarded != nil {
 		return 0, p.unguarded
 	}
-	if index, ok := p.acls[name]; ok {
-		return index, nil
+	if ref, ok := p.acls[name]; ok {
+		return ref.index, nil
 	}
 	return 0, fmt.Errorf("no acl is called %s", name)
 }

@@ -296,7 +296,7 @@ func TestIntegrationACLTraps(t *testing.T) {
 		p := program(t, conn)
 		want := wanted(t, append(loops(1), "acl x rule=permit,0.0.0.0/0,0.0.0.0/0", "acl y", "acl-binding a input=x output=y")...)
 		reach(t, p, want)
-		a, x, y := p.ports["a"].index, p.acls["x"], p.acls["y"]
+		a, x, y := p.ports["a"].index, p.acls["x"].index, p.acls["y"].index
 		tests := []struct {
 			name string
 			err  error

@@ -3,7 +3,6 @@ package program
 import (
 	"context"
 	"fmt"
-	"maps"
 
 	"go.fd.io/govpp/binapi/fib"
 
@@ -22,7 +21,7 @@ type Sight struct {
 func Look(ctx context.Context, conn *vpp.Conn, owner string) (Sight, error) {
 	p := &Program{
 		conn: conn, owner: owner, ports: map[string]port{}, sockets: memifSockets{},
-		acls: map[string]uint32{}, bound: map[string]dataplane.ACLBinding{},
+		acls: map[string]aclRef{}, bound: map[string]dataplane.ACLBinding{},
 	}
 	p.unguarded = p.missingACLs()
 	var found bool
@@ -47,5 +46,9 @@ func Look(ctx context.Context, conn *vpp.Conn, owner string) (Sight, error) {
 			}
 		}
 	}
-	return Sight{State: s, ACLs: maps.Clone(p.acls)}, nil
+	sight := Sight{State: s, ACLs: map[string]uint32{}}
+	for name, ref := range p.acls {
+		sight.ACLs[name] = ref.index
+	}
+	return sight, nil
 }

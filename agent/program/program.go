@@ -33,7 +33,7 @@ type Program struct {
 	source uint8           // FIB source of our routes
 	ports  map[string]port // our interfaces by name; Observe fills it, Apply keeps it
 
-	acls      map[string]uint32               // acl_index of ours by name; filled and kept like ports
+	acls      map[string]aclRef               // ours by name; filled and kept like ports
 	bound     map[string]dataplane.ACLBinding // what our interfaces are bound to, by name; likewise
 	unguarded error                           // why the machine has no ACLs; nil = it has
 
@@ -67,7 +67,7 @@ const (
 func New(ctx context.Context, conn *vpp.Conn, owner string) (*Program, error) {
 	p := &Program{
 		conn: conn, owner: owner, ports: map[string]port{}, sockets: memifSockets{},
-		acls: map[string]uint32{}, bound: map[string]dataplane.ACLBinding{},
+		acls: map[string]aclRef{}, bound: map[string]dataplane.ACLBinding{},
 	}
 	if err := p.prepareACLs(ctx); err != nil {
 		return nil, fmt.Errorf("set up ACLs: %w", err)
