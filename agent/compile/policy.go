@@ -18,7 +18,7 @@ func (c *compilation) guard(s cluster.Snapshot, changed cluster.Changes, served 
 	}
 	c.result.Policy = policies.Update(s, changed, pods)
 	for _, a := range c.result.Policy.ACLs {
-		c.put(a)
+		c.result.State.Put(a) // many rules, well-formed by their making
 	}
 	for _, a := range served {
 		lists := c.result.Policy.Lists[a.Pod]

@@ -1,6 +1,7 @@
 // Package policytest owns random clusters for tests of policies: small name spaces, so that
 // selectors, ports and blocks meet, with all that the API allows and some that it does not;
-// connections that look for the borders; and the shrinking of a case that fails.
+// connections that look for the borders; the shrinking of a case that fails; and a large
+// cluster to measure with.
 //
 // Everything follows from a seed. The package judges nothing: what is right is for the
 // tests that use it.
