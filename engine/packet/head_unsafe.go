@@ -26,6 +26,15 @@ func (b *Buffer) Head(l3 uint32) (h *Head, n uint32) {
 	return (*Head)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(b.mem)), at)), b.end - at - EthLen
 }
 
+// TCPFlags are the flags of the segment that h begins, of a packet with size bytes from its
+// network header on; 0 when it ends before.
+func (h *Head) TCPFlags(size uint32) uint8 {
+	if size < IPv4Len+TCPLen {
+		return 0
+	}
+	return *(*uint8)(unsafe.Add(unsafe.Pointer(h), EthLen+IPv4Len+tcpFlags))
+}
+
 // Settle notes where the headers of a packet with a Head are, and cuts it to n bytes from
 // the network header on, which it has.
 func (b *Buffer) Settle(l3, n uint32) {

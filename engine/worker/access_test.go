@@ -56,13 +56,19 @@ func guardedWorker(tb testing.TB, link port.Link, g *Guard, count bool) (*Worker
 	return w, in, out
 }
 
-func TestJudgingDoesNotAllocate(t *testing.T) {
-	tcp := flows4(500, port.Ethernet)
-	for _, p := range tcp {
+// makeTCP makes Ethernet packets of flows4 segments of connections under way.
+func makeTCP(pkts [][]byte) {
+	for _, p := range pkts {
 		ip := packet.IPv4(p[packet.EthLen:])
 		ip[9] = packet.ProtoTCP
+		ip[packet.IPv4Len+12], ip[packet.IPv4Len+13] = 5<<4, packet.TCPAck
 		ip.UpdateHeaderChecksum()
 	}
+}
+
+func TestJudgingDoesNotAllocate(t *testing.T) {
+	tcp := flows4(500, port.Ethernet)
+	makeTCP(tcp)
 	flags := acl.Rule{Action: acl.Permit, Src: netip.MustParsePrefix("0.0.0.0/0"), Dst: netip.MustParsePrefix("0.0.0.0/0"), Protocol: 6,
 		SrcPorts: acl.AnyPorts(), DstPorts: acl.AnyPorts(), TCPMask: 2}
 	for _, tt := range []struct {
@@ -156,9 +162,11 @@ type side struct {
 	times []time.Duration
 }
 
-func newSide(b *testing.B, g *Guard, flows int, first bool) *side {
+func newSide(b *testing.B, g *Guard, flows int, first, tcp bool) *side {
 	w, in, _ := guardedWorker(b, port.Ethernet, g, false)
-	in.pkts = flows4(flows, port.Ethernet)
+	if in.pkts = flows4(flows, port.Ethernet); tcp {
+		makeTCP(in.pkts)
+	}
 	s := &side{w: w, q: &Queue{Interface: inIf, Port: in}}
 	if first {
 		s.q.Port = &fresh{feed: in}
@@ -187,9 +195,9 @@ func (s *side) perPacket() float64 {
 // turn by turn: "more" is the second's time over the first's.
 func BenchmarkPolicy(b *testing.B) {
 	const turn = 2 // batches: short, since others take the processor in between
-	run := func(name string, rules, flows int, first bool) {
+	run := func(name string, rules, flows int, first, tcp bool) {
 		b.Run(name, func(b *testing.B) {
-			without, with := newSide(b, nil, flows, first), newSide(b, policy(b, rules, acl.PermitReflect), flows, first)
+			without, with := newSide(b, nil, flows, first, tcp), newSide(b, policy(b, rules, acl.PermitReflect), flows, first, tcp)
 			b.ReportAllocs()
 			for n := 0; b.Loop(); n++ {
 				if n%2 == 0 { // whoever comes second finds the machine warm
@@ -215,10 +223,11 @@ func BenchmarkPolicy(b *testing.B) {
 	}
 	for _, flows := range []int{1000, 100000} {
 		for _, rules := range []int{10, 1000, 10000} {
-			run(fmt.Sprintf("established/flows=%d/rules=%d", flows, rules), rules, flows, false)
+			run(fmt.Sprintf("established/flows=%d/rules=%d", flows, rules), rules, flows, false, false)
 		}
+		run(fmt.Sprintf("established/tcp/flows=%d/rules=1000", flows), 1000, flows, false, true)
 	}
 	for _, rules := range []int{10, 1000, 10000} {
-		run(fmt.Sprintf("first/rules=%d", rules), rules, 1000, true)
+		run(fmt.Sprintf("first/rules=%d", rules), rules, 1000, true, false)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/millrace/millrace/engine/fib"
 	"github.com/millrace/millrace/engine/packet"
+	"github.com/millrace/millrace/engine/session"
 )
 
 // Stages 2 and 3: which adjacency does each packet go to? First the flow cache for the
@@ -40,7 +41,7 @@ func (w *Worker) recall(v *vector) {
 	b.flows.touch(v.hash[:v.n])
 	misses, stamp, generation := b.miss[:0], uint16(b.clock), b.generation
 	judged := uint64(0)
-	special := uint32(flowCounts | flowTCP) // flows of which each packet is looked at
+	special := uint32(flowCounts) // flows of which each packet is looked at
 	if !v.plain {
 		special = 1<<flowBits - 1
 	}
@@ -52,7 +53,11 @@ func (w *Worker) recall(v *vector) {
 		}
 		adj := s.adj
 		if bits := adj & (1<<flowBits - 1); bits != 0 {
-			if (bits&special != 0 || s.stamp != stamp) && !w.renew(v, i, s) {
+			closer := bits&special != 0 || s.stamp != stamp
+			if bits&flowTCP != 0 && !closer {
+				closer = uint32(v.head[i].TCPFlags(v.size[i])&session.TCPFlags)&^s.leaf != 0
+			}
+			if closer && !w.renew(v, i, s) {
 				misses = append(misses, uint8(i))
 				continue
 			}
