@@ -255,7 +255,7 @@ func (p *Plane) commit() {
 		p.bump = false
 	}
 	// What was unlinked may still be read by a batch at work; after a barrier not.
-	if p.blocks.Limbo() > 1024 || p.leaves.limbo() > 4096 || p.routes.limbo() > 4096 || p.adjIndexes.limbo() > 4096 {
+	if p.blocks.Limbo() > 1024 || p.leaves.pressed() || p.routes.pressed() || p.adjIndexes.pressed() {
 		p.barrier()
 		p.blocks.Reclaim()
 		p.leaves.reclaim()
@@ -292,7 +292,13 @@ func (x *indexes) take() (uint32, bool) {
 }
 
 func (x *indexes) put(i uint32) { x.waiting = append(x.waiting, i) }
-func (x *indexes) limbo() int   { return len(x.waiting) }
+
+// pressed says that it is time to reclaim: many numbers wait, or more than are left.
+func (x *indexes) pressed() bool {
+	n := len(x.waiting)
+	return n > 4096 || n > len(x.free)+int(x.max-x.next)
+}
+
 func (x *indexes) reclaim() {
 	x.free = append(x.free, x.waiting...)
 	x.waiting = x.waiting[:0]
