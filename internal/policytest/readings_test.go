@@ -23,7 +23,7 @@ import (
 	"github.com/millrace/millrace/vpp"
 )
 
-var seeds = flag.Uint64("seeds", 3000, "how many random clusters to compile")
+var seeds = flag.Uint64("seeds", 2000, "how many random clusters to compile")
 var firstSeed = flag.Uint64("first-seed", 0, "the first of them")
 
 func TestMain(m *testing.M) { machinetest.Main(m) }
@@ -254,7 +254,7 @@ func TestPackets(t *testing.T) {
 	dir := t.TempDir()
 	var log strings.Builder
 	e, err := engine.New(engine.Config{
-		APISocket: filepath.Join(dir, "api.sock"), StatsSocket: filepath.Join(dir, "stats.sock"), MaxInterfaces: 64, MaxRoutes: 16384,
+		APISocket: filepath.Join(dir, "api.sock"), StatsSocket: filepath.Join(dir, "stats.sock"), MaxInterfaces: 64, MaxRoutes: 1024,
 		Logger: slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	if err != nil {
