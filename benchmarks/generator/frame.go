@@ -12,6 +12,7 @@ const (
 	ipAt       = etherBytes
 	ttlAt      = ipAt + 8
 	sumAt      = ipAt + 10
+	srcAt      = ipAt + 12
 	dstAt      = ipAt + 16
 	udpAt      = ipAt + 20
 	srcPortAt  = udpAt
@@ -45,7 +46,8 @@ func DefaultHeader() Header {
 // batch is frames of one size in memory that is used again for each send.
 type batch struct {
 	frames [][]byte
-	sum    uint32 // of the IPv4 header without its checksum and destination
+	source uint32 // the address of flows that have none
+	sum    uint32 // of the IPv4 header without its checksum and addresses
 }
 
 func newBatch(h Header, size, n int) (*batch, error) {
@@ -63,18 +65,14 @@ func newBatch(h Header, size, n int) (*batch, error) {
 	ip := first[ipAt:]
 	ip[0], ip[8], ip[9] = 0x45, ttl, 17
 	binary.BigEndian.PutUint16(ip[2:], uint16(size-etherBytes))
-	source := h.Source.As4()
-	copy(ip[12:], source[:])
-	b.sum = sum(ip[:20])
-	binary.BigEndian.PutUint16(first[srcPortAt:], firstPort)
-	binary.BigEndian.PutUint16(first[srcPortAt+2:], serverPort)
+	b.source, b.sum = word(h.Source), sum(ip[:20])
 	binary.BigEndian.PutUint16(first[srcPortAt+4:], uint16(size-udpAt)) // no UDP checksum
 	binary.LittleEndian.PutUint32(first[markAt:], mark)
 	for _, f := range b.frames[1:] {
 		copy(f, first)
 	}
 	for _, f := range b.frames {
-		b.aim(f, 0xc6130001, firstPort) // 198.19.0.1
+		b.aim(f, &flow{to: 0xc6130001, src: firstPort, dst: serverPort}) // 198.19.0.1
 	}
 	return b, nil
 }
@@ -91,11 +89,15 @@ func buffers(n, size int) [][]byte {
 	return list
 }
 
-// aim points a frame at a destination and completes its checksum.
-func (b *batch) aim(f []byte, to uint32, port uint16) {
-	binary.BigEndian.PutUint32(f[dstAt:], to)
-	binary.BigEndian.PutUint16(f[srcPortAt:], port)
-	s := b.sum + to>>16 + to&0xffff
+// aim points a frame at a flow and completes its checksum.
+func (b *batch) aim(f []byte, x *flow) {
+	from := x.from
+	if from == 0 {
+		from = b.source
+	}
+	binary.BigEndian.PutUint64(f[srcAt:], uint64(from)<<32|uint64(x.to))
+	binary.BigEndian.PutUint32(f[srcPortAt:], uint32(x.src)<<16|uint32(x.dst))
+	s := b.sum + from>>16 + from&0xffff + x.to>>16 + x.to&0xffff
 	s = s>>16 + s&0xffff
 	s = s>>16 + s&0xffff
 	binary.BigEndian.PutUint16(f[sumAt:], ^uint16(s))

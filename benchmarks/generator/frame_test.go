@@ -17,8 +17,13 @@ func TestFramesAreWhole(t *testing.T) {
 		}
 		for range 1000 {
 			f := b.frames[rng.IntN(3)]
-			to, port := rng.Uint32(), uint16(rng.Uint32())
-			b.aim(f, to, port)
+			x := flow{to: rng.Uint32(), src: uint16(rng.Uint32()), dst: uint16(rng.Uint32())}
+			from := word(DefaultHeader().Source)
+			if rng.IntN(2) == 0 {
+				x.from = rng.Uint32() | 1
+				from = x.from
+			}
+			b.aim(f, &x)
 			if len(f) != size || !ours(f) {
 				t.Fatalf("frame of %d bytes, ours %t; want %d", len(f), ours(f), size)
 			}
@@ -28,7 +33,7 @@ func TestFramesAreWhole(t *testing.T) {
 				s = s>>16 + s&0xffff
 			}
 			if s != 0xffff {
-				t.Fatalf("checksum to %08x: header sums up to %#x", to, s)
+				t.Fatalf("checksum of %+v: header sums up to %#x", x, s)
 			}
 			if n := binary.BigEndian.Uint16(ip[2:]); int(n) != size-14 {
 				t.Fatalf("IPv4 length %d in a frame of %d", n, size)
@@ -36,7 +41,8 @@ func TestFramesAreWhole(t *testing.T) {
 			if n := binary.BigEndian.Uint16(f[udpAt+4:]); int(n) != size-34 {
 				t.Fatalf("UDP length %d in a frame of %d", n, size)
 			}
-			if binary.BigEndian.Uint32(ip[16:]) != to || binary.BigEndian.Uint16(f[srcPortAt:]) != port {
+			if binary.BigEndian.Uint32(ip[12:]) != from || binary.BigEndian.Uint32(ip[16:]) != x.to ||
+				binary.BigEndian.Uint16(f[srcPortAt:]) != x.src || binary.BigEndian.Uint16(f[srcPortAt+2:]) != x.dst {
 				t.Fatal("frame does not go where it was aimed at")
 			}
 		}

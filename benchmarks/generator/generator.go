@@ -52,10 +52,24 @@ type Generator struct {
 	views []memif.View
 	flows walk
 
-	sent, received uint64 // since the beginning
+	counters
+}
+
+// counters count since the beginning.
+type counters struct {
+	sent, received uint64
 	full           uint64 // calls of Send that found less room than frames
 	calls          uint64 // of Send
 	looked, wrong  uint64 // frames that Check judged, and found wrong
+}
+
+// since is what happened after was.
+func (c counters) since(was counters, took time.Duration) Count {
+	n := Count{Sent: c.sent - was.sent, Received: c.received - was.received, Took: took, Looked: c.looked - was.looked, Wrong: c.wrong - was.wrong}
+	if c.calls > was.calls {
+		n.Full = float64(c.full-was.full) / float64(c.calls-was.calls)
+	}
+	return n
 }
 
 // New starts the thread. Close ends it.
@@ -149,19 +163,14 @@ func (g *Generator) window(from, to int64) (Count, error) {
 			return Count{}, err
 		}
 	}
-	begin, sent, received, full, calls := g.clock.Now(), g.sent, g.received, g.full, g.calls
-	looked, wrong := g.looked, g.wrong
+	was, begin := g.counters, g.clock.Now()
 	end := begin
 	for ; end < to; end = g.clock.Now() {
 		if err := g.turns(); err != nil {
 			return Count{}, err
 		}
 	}
-	c := Count{Sent: g.sent - sent, Received: g.received - received, Took: time.Duration(end - begin), Looked: g.looked - looked, Wrong: g.wrong - wrong}
-	if g.calls > calls {
-		c.Full = float64(g.full-full) / float64(g.calls-calls)
-	}
-	return c, nil
+	return g.counters.since(was, time.Duration(end-begin)), nil
 }
 
 func (g *Generator) turns() error {
