@@ -7,7 +7,7 @@ BIN     := bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build demo test check lint bench bench-memif generate readme clean setup reference
+.PHONY: help build demo test check lint bench bench-memif bench-policy generate readme clean setup reference
 
 help: ## print this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ bench: setup build reference ## microbenchmarks, then the short comparison with 
 bench-memif: build ## compare memif implementations and forwarding from memif to memif (root; VPP_BIN adds VPP)
 	@scripts/setup.sh dpdk
 	$(BIN)/millrace bench memif --scenario all $(BENCHFLAGS)
+
+bench-policy: build ## measure what policies cost (root; VPP_BIN adds VPP)
+	$(BIN)/millrace bench policy --scenario all $(BENCHFLAGS)
 
 generate: ## regenerate what is generated
 	scripts/generate.sh

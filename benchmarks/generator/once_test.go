@@ -58,7 +58,7 @@ func TestOnceSendsEachFlowOnce(t *testing.T) {
 		}
 	}()
 	now := g.clock.Now()
-	count, err := g.Once(Once{From: now + 60e6, To: now + 20e9, Warm: warm})
+	count, err := g.Once(Once{From: now + 60e6, To: now + 20e9, Warm: warm, Patience: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestOnceCountsLoss(t *testing.T) {
 	l := link(t, 64)
 	g := l.again(t, flowsTo(4000)) // and nobody reflects: the ring holds them all
 	now := g.clock.Now()
-	count, err := g.Once(Once{From: now + 1e6, To: now + 60e9})
+	count, err := g.Once(Once{From: now + 1e6, To: now + 60e9, Patience: 50 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,14 +96,14 @@ func TestOnceCountsLoss(t *testing.T) {
 func TestOnceRefuses(t *testing.T) {
 	l := link(t, 64)
 	g := l.again(t, flowsTo(10))
-	for _, bad := range []Once{{From: 2, To: 2}, {From: 1, To: 2, Warm: 10}, {From: 1, To: 2, Warm: -1}} {
+	for _, bad := range []Once{{From: 2, To: 2, Patience: 1}, {From: 1, To: 2, Warm: 10, Patience: 1}, {From: 1, To: 2, Warm: -1, Patience: 1}, {From: 1, To: 2}} {
 		if _, err := g.Once(bad); err == nil {
 			t.Errorf("%+v is no error", bad)
 		}
 	}
 	two := l.again(t, flowsTo(10))
 	two.config.Tx = []*memif.TxQueue{nil, nil}
-	if _, err := two.Once(Once{From: 1, To: 2}); err == nil {
+	if _, err := two.Once(Once{From: 1, To: 2, Patience: 1}); err == nil {
 		t.Error("two queues are no error")
 	}
 }

@@ -12,14 +12,12 @@ import (
 	"syscall"
 	"time"
 
-	"go.fd.io/govpp/binapi/ethernet_types"
 	"go.fd.io/govpp/binapi/fib_types"
-	interfaces "go.fd.io/govpp/binapi/interface"
-	"go.fd.io/govpp/binapi/interface_types"
 	"go.fd.io/govpp/binapi/ip"
-	"go.fd.io/govpp/binapi/ip_neighbor"
 	"go.fd.io/govpp/binapi/ip_types"
 	vppmemif "go.fd.io/govpp/binapi/memif"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/millrace/millrace/benchmarks"
 	"github.com/millrace/millrace/benchmarks/cores"
@@ -29,31 +27,23 @@ import (
 )
 
 // Router is a dataplane in a process of its own that forwards IPv4 on one worker thread,
-// in and out by one memif, of which it is the server. Between windows it is stopped, so
-// that a polling worker takes nothing from others.
+// in by its first memif and out by its last, which may be the same. It is their server.
+// Between windows it is stopped, so that a polling worker takes nothing from others.
 type Router struct {
 	About benchmarks.Subject
 	Core  int // of the worker
+	Arms  int // memifs; 0 is 1
 	// Command makes the process, with its files in dir and its API at socket.
 	Command func(dir, socket string) (*exec.Cmd, error)
 
 	dir     string
 	process *Process
 	conn    *vpp.Conn
-	index   interface_types.InterfaceIndex
+	arms    []arm
 	socket  *memif.Socket
-	client  *memif.Interface
 	end     context.CancelFunc
 	ran     chan error
 }
-
-// Addresses of the router's network. Its neighbour is the generator.
-var (
-	routerMAC    = [6]byte{2, 0xfe, 0, 0, 0, 0xfe}
-	generatorMAC = [6]byte{2, 0xfe, 0, 0, 0, 1}
-	routerPrefix = netip.MustParsePrefix("198.18.0.254/24")
-	generatorIP  = netip.MustParseAddr("198.18.0.1")
-)
 
 // EngineRouter is the embedded engine.
 func EngineRouter(binary, version string, core int) *Router {
@@ -66,14 +56,22 @@ func EngineRouter(binary, version string, core int) *Router {
 	}
 }
 
+// vppWorker is the name of VPP's worker thread.
+const vppWorker = "vpp_wk_0"
+
 // vppMemory is what a VPP gets for its heap and buffers, in MB.
 const vppMemory = 1024 + 64
 
 // VPPRouter is FD.io VPP with one worker; its main thread has the other core and sleeps.
-func VPPRouter(binary string, core, other int) *Router {
+// It loads plugins, like acl, beside memif.
+func VPPRouter(binary string, core, other int, plugins ...string) *Router {
 	pages, detail := "4k", "4 KiB pages"
 	if HugePages(vppMemory) {
 		pages, detail = "default-hugepage", "huge pages"
+	}
+	enabled := ""
+	for _, p := range append([]string{"memif"}, plugins...) {
+		enabled += " plugin " + p + "_plugin.so { enable }"
 	}
 	return &Router{
 		Core:  core,
@@ -86,8 +84,8 @@ statseg { socket-name %[1]s/stats.sock size 64m page-size 4k }
 cpu { main-core %[4]d corelist-workers %[5]d }
 memory { main-heap-size 1G main-heap-page-size %[6]s }
 buffers { page-size %[6]s buffers-per-numa 16384 }
-plugins { plugin default { disable } plugin memif_plugin.so { enable } }
-`, dir, sharedPrefix(os.Getpid()), socket, other, core, pages)
+plugins { plugin default { disable }%[7]s }
+`, dir, sharedPrefix(os.Getpid()), socket, other, core, pages, enabled)
 			path := filepath.Join(dir, "startup.conf")
 			if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 				return nil, fmt.Errorf("write startup.conf: %w", err)
@@ -118,6 +116,9 @@ func (r *Router) Start(ctx context.Context, l *Launcher, routes []netip.Prefix) 
 	if err != nil {
 		return err
 	}
+	if err := r.settle(); err != nil {
+		return err
+	}
 	if r.About.Name == "vpp" {
 		version, err := r.conn.CLI(ctx, "show version")
 		if err != nil {
@@ -131,48 +132,43 @@ func (r *Router) Start(ctx context.Context, l *Launcher, routes []netip.Prefix) 
 	if err := r.connect(ctx); err != nil {
 		return err
 	}
-	if err := r.pin(); err != nil {
-		return err
-	}
 	return r.Pause(ctx)
 }
 
 func (r *Router) memifPath() string { return filepath.Join(r.dir, "memif.sock") }
 
 func (r *Router) program(ctx context.Context, routes []netip.Prefix) error {
-	const socket = 7
 	if _, err := vpp.Call[vppmemif.MemifSocketFilenameAddDelV2Reply](ctx, r.conn, &vppmemif.MemifSocketFilenameAddDelV2{
-		IsAdd: true, SocketID: socket, SocketFilename: r.memifPath(),
+		IsAdd: true, SocketID: armSocket, SocketFilename: r.memifPath(),
 	}); err != nil {
 		return err
 	}
-	made, err := vpp.Call[vppmemif.MemifCreateV2Reply](ctx, r.conn, &vppmemif.MemifCreateV2{
-		Role: vppmemif.MEMIF_ROLE_API_MASTER, Mode: vppmemif.MEMIF_MODE_API_ETHERNET, SocketID: socket,
-		RxQueues: 1, TxQueues: 1, RingSize: memif.DefaultRingSize, BufferSize: memif.DefaultBufferSize, HwAddr: ethernet_types.MacAddress(routerMAC),
-	})
-	if err != nil {
-		return err
+	var setup []vpp.Exchange
+	for n := range max(r.Arms, 1) {
+		a := newArm(n)
+		steps, err := a.create(ctx, r.conn)
+		if err != nil {
+			return err
+		}
+		r.arms, setup = append(r.arms, a), append(setup, steps...)
 	}
-	r.index = made.SwIfIndex
-	address := ip_types.NewAddress(generatorIP.AsSlice())
-	setup := []vpp.Exchange{
-		{Request: &interfaces.SwInterfaceSetFlags{SwIfIndex: r.index, Flags: interface_types.IF_STATUS_API_FLAG_ADMIN_UP}, Reply: &interfaces.SwInterfaceSetFlagsReply{}},
-		{Request: &interfaces.SwInterfaceAddDelAddress{SwIfIndex: r.index, IsAdd: true, Prefix: ip_types.AddressWithPrefix(apiPrefix(routerPrefix))},
-			Reply: &interfaces.SwInterfaceAddDelAddressReply{}},
-		{Request: &ip_neighbor.IPNeighborAddDel{IsAdd: true, Neighbor: ip_neighbor.IPNeighbor{
-			SwIfIndex: r.index, Flags: ip_neighbor.IP_API_NEIGHBOR_FLAG_STATIC, MacAddress: ethernet_types.MacAddress(generatorMAC), IPAddress: address,
-		}}, Reply: &ip_neighbor.IPNeighborAddDelReply{}},
-	}
+	out := r.arms[len(r.arms)-1]
+	address := ip_types.NewAddress(out.peer.AsSlice())
 	for _, p := range routes {
 		route := ip.IPRoute{Prefix: apiPrefix(p), NPaths: 1, Paths: []fib_types.FibPath{{
-			SwIfIndex: uint32(r.index), Proto: fib_types.FIB_API_PATH_NH_PROTO_IP4, Weight: 1, Nh: fib_types.FibPathNh{Address: address.Un},
+			SwIfIndex: uint32(out.index), Proto: fib_types.FIB_API_PATH_NH_PROTO_IP4, Weight: 1, Nh: fib_types.FibPathNh{Address: address.Un},
 		}}}
 		setup = append(setup, vpp.Exchange{Request: &ip.IPRouteAddDel{IsAdd: true, Route: route}, Reply: &ip.IPRouteAddDelReply{}})
 	}
-	if err := r.conn.Batch(ctx, setup); err != nil {
-		return err
+	return r.batch(ctx, setup)
+}
+
+// batch sends calls and returns the first error.
+func (r *Router) batch(ctx context.Context, calls []vpp.Exchange) error {
+	if err := r.conn.Batch(ctx, calls); err != nil {
+		return fmt.Errorf("%w%s", err, r.ended())
 	}
-	for _, e := range setup {
+	for _, e := range calls {
 		if e.Err != nil {
 			return e.Err
 		}
@@ -189,44 +185,68 @@ func (r *Router) connect(ctx context.Context) (err error) {
 	if r.socket, err = memif.NewSocket(memif.SocketConfig{Role: memif.Client, Address: r.memifPath()}); err != nil {
 		return err
 	}
-	if r.client, err = r.socket.Add(memif.Config{Name: "generator", RxMode: memif.Polling}); err != nil {
-		return err
+	for i := range r.arms {
+		if err := r.arms[i].join(r.socket); err != nil {
+			return err
+		}
 	}
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	r.end, r.ran = end, make(chan error, 1)
 	go func() { r.ran <- r.socket.Run(running) }()
 	wait, cancel := context.WithTimeout(ctx, flowPatience)
 	defer cancel()
-	if err := r.client.WaitUp(wait); err != nil {
-		return fmt.Errorf("connect generator to %s: %w", r.About.Name, err)
-	}
-	_, err = vpp.Call[interfaces.SwInterfaceSetRxModeReply](ctx, r.conn, &interfaces.SwInterfaceSetRxMode{SwIfIndex: r.index, Mode: interface_types.RX_MODE_API_POLLING})
-	return err
-}
-
-// pin keeps the engine's threads on the worker's core; VPP pins its own.
-func (r *Router) pin() error {
-	if r.About.Name == "vpp" {
-		return nil
-	}
-	threads, err := cores.Threads(r.process.PID())
-	if err != nil {
-		return err
-	}
-	for tid := range threads {
-		if err := cores.Pin(tid, r.Core); err != nil {
+	for _, a := range r.arms {
+		if err := a.client.WaitUp(wait); err != nil {
+			return fmt.Errorf("connect generator to %s: %w", r.About.Name, err)
+		}
+		if err := a.poll(ctx, r.conn); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// settle keeps the engine's threads on the worker's core (VPP pins its own), and has all go
+// before what else the machine does: VPP aborts when its worker is held up for a second
+// while its main thread waits for it.
+func (r *Router) settle() error {
+	threads, err := cores.Threads(r.process.PID())
+	if err != nil {
+		return err
+	}
+	for tid := range threads {
+		if r.About.Name != "vpp" {
+			if err := cores.Pin(tid, r.Core); err != nil {
+				return err
+			}
+		}
+		if err := goFirst(tid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goFirst gives a thread the nice value of what goes before all others.
+func goFirst(tid int) error {
+	if err := unix.Setpriority(unix.PRIO_PROCESS, tid, -20); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("put thread %d first: %w", tid, err)
+	}
+	return nil
+}
+
 // Pause stops the process where it is, Resume lets it go on. It must not be stopped, nor
 // its main thread starved, between an answer and the end of the message's work: VPP holds
-// its workers at a barrier there, and gives up when that takes a second.
+// its workers at a barrier there, and gives up when that takes a second. The answer to a
+// ping is no end either: the barrier of the ping itself is let go after it.
 func (r *Router) Pause(ctx context.Context) error {
-	return errors.Join(r.conn.Ping(ctx), r.signal(syscall.SIGSTOP))
+	err := r.conn.Ping(ctx)
+	time.Sleep(release)
+	return errors.Join(err, r.signal(syscall.SIGSTOP))
 }
+
+// release is how long letting go of a barrier may take on a busy machine.
+const release = 10 * time.Millisecond
 
 func (r *Router) Resume() error { return r.signal(syscall.SIGCONT) }
 
@@ -237,17 +257,37 @@ func (r *Router) signal(s syscall.Signal) error {
 	return nil
 }
 
-// Generator makes a generator that sends to the router and takes what comes back.
+// Generator makes a generator that sends to the router's first memif and takes what comes
+// back by the last. Like the router, it goes before what else the machine does.
 func (r *Router) Generator(core, size, batch int, flows generator.Flows) (*generator.Generator, error) {
-	return generator.New(generator.Config{
-		Tx: []*memif.TxQueue{r.client.TxQueue(0)}, Rx: []*memif.RxQueue{r.client.RxQueue(0)},
-		Core: core, Size: size, Batch: batch, Flows: flows, Borrow: true, Check: generator.Forwarded(routerMAC, generatorMAC, size),
-		Header: generator.Header{From: generatorMAC, To: routerMAC, Source: generatorIP},
+	in, out := r.arms[0], r.arms[len(r.arms)-1]
+	g, err := generator.New(generator.Config{
+		Tx: []*memif.TxQueue{in.client.TxQueue(0)}, Rx: []*memif.RxQueue{out.client.RxQueue(0)},
+		Core: core, Size: size, Batch: batch, Flows: flows, Borrow: true, Check: generator.Forwarded(out.router, out.generator, size),
+		Header: generator.Header{From: in.generator, To: in.router, Source: in.peer},
 	})
+	if err != nil {
+		return nil, err
+	}
+	if err := goFirst(g.Thread()); err != nil {
+		g.Close()
+		return nil, err
+	}
+	return g, nil
 }
 
-// Worker finds the thread that forwards: the one that has the core for itself.
+// Worker finds the thread that forwards: of VPP the one of that name, of the engine the one
+// that has the core for itself.
 func (r *Router) Worker(ctx context.Context) (int, error) {
+	threads, err := cores.Threads(r.process.PID())
+	if err != nil {
+		return 0, err
+	}
+	for tid, name := range threads {
+		if name == vppWorker {
+			return tid, nil
+		}
+	}
 	const look = 50 * time.Millisecond
 	before, err := r.usage()
 	if err != nil {
@@ -290,13 +330,16 @@ func (r *Router) usage() (map[int]cores.Usage, error) {
 
 // Trouble says what the link and the router's counters look like, for an error.
 func (r *Router) Trouble(ctx context.Context) string {
-	text := fmt.Sprintf("link %+v", r.client.Status())
+	text := ""
+	for _, a := range r.arms {
+		text += fmt.Sprintf("link %+v\n", a.client.Status())
+	}
 	for _, command := range []string{"show interface", "show errors"} {
 		said, err := r.CLI(ctx, command)
 		if err != nil {
 			said = err.Error()
 		}
-		text += "\n" + command + ":\n" + said
+		text += command + ":\n" + said + "\n"
 	}
 	return text
 }
@@ -304,7 +347,21 @@ func (r *Router) Trouble(ctx context.Context) string {
 // CLI runs a command of the router's command line and waits until its work is done.
 func (r *Router) CLI(ctx context.Context, command string) (string, error) {
 	text, err := r.conn.CLI(ctx, command)
-	return text, errors.Join(err, r.conn.Ping(ctx))
+	if err = errors.Join(err, r.conn.Ping(ctx)); err != nil {
+		err = fmt.Errorf("%s: %w%s", command, err, r.ended())
+	}
+	return text, err
+}
+
+// ended is how the process ended, if it has.
+func (r *Router) ended() string {
+	select {
+	case <-r.process.Done():
+	case <-time.After(3 * time.Second): // its connection may be seen to end first
+		return ""
+	}
+	said := r.process.Output()
+	return fmt.Sprintf("; %s has ended (%v); it said:\n%s", r.About.Name, r.process.err, said[:min(len(said), 600)])
 }
 
 // Stop ends generator's end and process, whatever of them there is.
@@ -317,8 +374,10 @@ func (r *Router) Stop() error {
 		r.end()
 		errs = append(errs, <-r.ran)
 	}
-	if r.client != nil {
-		errs = append(errs, r.client.Close())
+	for _, a := range r.arms {
+		if a.client != nil {
+			errs = append(errs, a.client.Close())
+		}
 	}
 	if r.conn != nil {
 		r.conn.Close()

@@ -19,6 +19,8 @@ func runBench(ctx context.Context, args []string) error {
 			return renderReadme(args[1:])
 		case "memif":
 			return runBenchMemif(ctx, args[1:])
+		case "policy":
+			return runBenchPolicy(ctx, args[1:])
 		case "memif-peer": // a process that `bench memif` starts; see package peer
 			return peer.Run(ctx, os.Stdin, os.Stdout)
 		}

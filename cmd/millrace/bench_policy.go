@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/millrace/millrace/benchmarks/cores"
+	"github.com/millrace/millrace/benchmarks/rig"
+	"github.com/millrace/millrace/benchmarks/scenario"
+	"github.com/millrace/millrace/memif"
+)
+
+// policyFlags are the flags of `bench policy`.
+type policyFlags struct {
+	scenario, out string
+	vppBin        string
+	rules         []string
+	routes        int
+	cores         []int
+	repetitions   int
+	batch         int
+	window        time.Duration
+}
+
+func (p *policyFlags) bind(fs *flag.FlagSet) {
+	fs.StringVar(&p.scenario, "scenario", "all", "what to measure: acl (forwarding through access lists), or all")
+	fs.Func("rules", "lists of the acl scenario, some of "+strings.Join(scenario.ACLRules(), ",")+" (default all)", func(text string) error {
+		p.rules = strings.Split(text, ",")
+		return nil
+	})
+	fs.Func("cores", "cores of generator and worker (default 1,0)", numbers(&p.cores, 0, 1<<16))
+	fs.IntVar(&p.repetitions, "repetitions", 5, "repetitions of each window")
+	fs.IntVar(&p.batch, "batch", 256, "frames per call of the library")
+	fs.DurationVar(&p.window, "window", 300*time.Millisecond, "length of a window")
+	fs.StringVar(&p.vppBin, "vpp-bin", os.Getenv("VPP_BIN"), "FD.io VPP's binary (default $VPP_BIN), to compare with; empty leaves it out")
+	fs.IntVar(&p.routes, "routes", 10_000, "routes that frames are looked up among")
+	fs.StringVar(&p.out, "out", "dist/bench-policy", "directory for result.json and report.html")
+}
+
+// complete checks the flags before anything is started.
+func (p *policyFlags) complete() error {
+	switch {
+	case !slices.Contains([]string{"acl", "all"}, p.scenario):
+		return fmt.Errorf("flag --scenario: %q is none of acl, all", p.scenario)
+	case p.repetitions < 1:
+		return fmt.Errorf("flag --repetitions: %d is too few: want at least 1", p.repetitions)
+	case p.batch < 1 || p.batch > memif.MaxRingSize:
+		return fmt.Errorf("flag --batch: %d is not between 1 and %d", p.batch, memif.MaxRingSize)
+	case p.window < 10*time.Millisecond || p.window > 800*time.Millisecond:
+		return fmt.Errorf("flag --window: %s is not between 10ms and 800ms: Linux stops threads of high priority that do not pause", p.window)
+	case p.routes < 1 || p.routes > 200_000:
+		return fmt.Errorf("flag --routes: %d is not between 1 and 200000", p.routes)
+	case len(p.cores) != 2 || p.cores[0] == p.cores[1]:
+		return fmt.Errorf("flag --cores: %v: want two different ones", p.cores)
+	}
+	for _, name := range p.rules {
+		if !slices.Contains(scenario.ACLRules(), name) {
+			return fmt.Errorf("flag --rules: %q is none of %s", name, strings.Join(scenario.ACLRules(), ", "))
+		}
+	}
+	if p.vppBin != "" {
+		if _, err := exec.LookPath(p.vppBin); err != nil {
+			return fmt.Errorf("flag --vpp-bin: find FD.io VPP 25.10: %w", err)
+		}
+	}
+	if err := cores.Check(p.cores...); err != nil {
+		return fmt.Errorf("flag --cores: %w", err)
+	}
+	return nil
+}
+
+func runBenchPolicy(ctx context.Context, args []string) error {
+	p := policyFlags{cores: []int{1, 0}}
+	fs := flag.NewFlagSet("bench policy", flag.ContinueOnError)
+	p.bind(fs)
+	if err := parse(fs, args); err != nil {
+		return err
+	}
+	if err := p.complete(); err != nil {
+		return err
+	}
+	return p.acl(ctx)
+}
+
+// acl measures what access lists cost the engine, and VPP where it is.
+func (p *policyFlags) acl(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own binary: %w", err)
+	}
+	routers := []*rig.Router{rig.EngineRouter(self, version, p.cores[1])}
+	if p.vppBin != "" {
+		routers = append(routers, rig.VPPRouter(p.vppBin, p.cores[1], p.cores[0], "acl"))
+	}
+	for _, r := range routers {
+		r.Arms = 2
+	}
+	timing := rig.DefaultTiming()
+	timing.Window = p.window
+	bar := &progressLine{out: os.Stderr}
+	result, err := scenario.ACL{
+		Title: "Millrace benchmark: IPv4 forwarding through access lists from memif to memif on one core", Routers: routers, Rules: p.rules, Routes: p.routes,
+		Size: 64, Batch: p.batch, Repetitions: p.repetitions, Timing: timing, Cores: [2]int{p.cores[0], p.cores[1]}, Progress: bar.show,
+	}.Run(ctx)
+	bar.clear()
+	if result != nil {
+		err = errors.Join(err, publish(result, filepath.Join(p.out, "acl")))
+	}
+	return err
+}
