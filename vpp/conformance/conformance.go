@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/millrace/millrace/internal/netnstest"
@@ -54,19 +55,22 @@ func Run(t *testing.T, machine Machine, record bool) {
 	netnstest.NeedRoot(t)
 	for _, c := range Cases() {
 		t.Run(c.Name, func(t *testing.T) {
-			s := newSession(t, machine)
-			c.Run(s)
 			golden := filepath.Join("testdata", c.Name+".golden")
+			want, err := os.ReadFile(golden)
+			if err != nil && !record {
+				t.Fatalf("no transcript of VPP: %v; record it with VPP_BIN set and -record", err)
+			}
+			s := newSession(t, machine)
+			if !record {
+				s.vpp = strings.SplitAfter(string(want), "\n")
+			}
+			c.Run(s)
 			got := s.Transcript()
 			if record {
 				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
 				}
 				return
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatalf("no transcript of VPP: %v; record it with VPP_BIN set and -record", err)
 			}
 			if diff := lineDiff(string(want), got); diff != "" {
 				t.Errorf("behaves unlike VPP (- VPP, + this):\n%s", diff)

@@ -225,9 +225,31 @@ func (p *Port) Play(frame []byte, to *Port, n int) [][]byte {
 		if other == to {
 			continue
 		}
-		for f := other.read(quiet); f != nil; f = other.read(quiet) {
-			p.s.Write("  %s < %s", other.Name, describeFrame(f))
-		}
+		other.Rest()
 	}
 	return frames
+}
+
+// Rest writes down what comes until nothing more does. What VPP sent at this place is
+// waited for with patience.
+func (p *Port) Rest() {
+	p.s.T.Helper()
+	mark, due := "  "+p.Name+" < ", 0
+	for _, line := range p.s.ahead() {
+		if !strings.HasPrefix(line, mark) {
+			break
+		}
+		due++
+	}
+	for n := 0; ; n++ {
+		within := quiet
+		if n < due {
+			within = patience / 5
+		}
+		f := p.read(within)
+		if f == nil {
+			return
+		}
+		p.s.Write("%s%s", mark, describeFrame(f))
+	}
 }

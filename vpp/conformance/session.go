@@ -36,6 +36,7 @@ type Session struct {
 	outside    *netnstest.Namespace // where the test's ends of its ports are
 	ports      []*Port
 	text       strings.Builder
+	vpp        []string // the transcript of VPP, unless this is VPP that writes it
 }
 
 func newSession(t testing.TB, machine Machine) *Session {
@@ -134,6 +135,12 @@ func (s *Session) Transcript() string { return strings.ReplaceAll(s.text.String(
 
 // Write adds a line.
 func (s *Session) Write(format string, args ...any) { fmt.Fprintf(&s.text, format+"\n", args...) }
+
+// ahead is what VPP's transcript has where this one goes on. It decides for how long to
+// wait, and nothing else: a machine that is kept from running is late, not wrong.
+func (s *Session) ahead() []string {
+	return s.vpp[min(len(s.vpp), strings.Count(s.text.String(), "\n")):]
+}
 
 // Note adds a heading that tells the reader what comes.
 func (s *Session) Note(format string, args ...any) { s.Write("\n# "+format, args...) }
