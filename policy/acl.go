@@ -24,6 +24,7 @@ type worked struct {
 	on    []dated
 	round uint64           // of the facts that the terms follow from
 	used  uint64           // the round in which it was last needed
+	list  uint64           // the list that it was last put in
 	rules []dataplane.Rule // that allow it, once asked for
 }
 

@@ -23,9 +23,9 @@ func (b *build) fit() {
 		return
 	}
 	applied := map[Object]int{}
-	for _, lists := range b.lists {
-		for _, a := range slices.Concat(lists[:]...) {
-			applied[a.object] += len(a.acl.Rules)
+	for i, l := range b.c.inOrder {
+		for _, a := range slices.Concat(b.lists[i][:]...) {
+			applied[a.object] += len(a.acl.Rules) * b.c.interfaces(l.key)
 		}
 	}
 	list := slices.SortedFunc(maps.Keys(applied), func(x, y Object) int {

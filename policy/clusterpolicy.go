@@ -16,6 +16,7 @@ import (
 
 // clusterPolicy is a ClusterNetworkPolicy, read and checked. It is never changed.
 type clusterPolicy struct {
+	id       uint64 // never used twice
 	object   Object
 	baseline bool // of that tier; else Admin
 	priority int32

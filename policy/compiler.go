@@ -61,11 +61,15 @@ func (c *Compiler) takePolicies(s cluster.Snapshot, changed cluster.Changes) {
 		n := c.space(key.Namespace)
 		n.changed = c.round
 		i, found := slices.BinarySearchFunc(n.policies, key.Name, func(p *networkPolicy, name string) int { return strings.Compare(p.object.Name, name) })
-		switch p, ok := s.NetworkPolicies[key]; {
-		case ok && found:
-			n.policies[i] = readNetworkPolicy(p)
+		p, ok := s.NetworkPolicies[key]
+		if ok && !found {
+			n.policies = slices.Insert(n.policies, i, nil)
+		}
+		switch {
 		case ok:
-			n.policies = slices.Insert(n.policies, i, readNetworkPolicy(p))
+			c.ids++
+			n.policies[i] = readNetworkPolicy(p)
+			n.policies[i].id = c.ids
 		case found:
 			n.policies = slices.Delete(n.policies, i, i+1)
 			c.heard[n.name] = true
@@ -81,7 +85,10 @@ func (c *Compiler) takePolicies(s cluster.Snapshot, changed cluster.Changes) {
 	})
 	for name := range changed.ClusterPolicies {
 		if p, ok := s.ClusterPolicies[name]; ok {
-			c.clusterPolicies = append(c.clusterPolicies, readClusterPolicy(p))
+			c.ids++
+			read := readClusterPolicy(p)
+			read.id = c.ids
+			c.clusterPolicies = append(c.clusterPolicies, read)
 		}
 	}
 	slices.SortFunc(c.clusterPolicies, func(a, b *clusterPolicy) int {

@@ -47,9 +47,13 @@ type pod struct {
 // attached is what attachments say of a pod. A pod may have a second life under its name,
 // which the CNI door may hear of before the API server tells.
 type attached struct {
-	uid       string // of the latest life; empty if nobody said
-	addresses []netip.Addr
+	uid        string // of the latest life; empty if nobody said
+	addresses  []netip.Addr
+	interfaces int // of all lives
 }
+
+// interfaces is how many a pod has, to each of which its lists are applied.
+func (f *facts) interfaces(key cluster.PodKey) int { return max(1, f.attached[key].interfaces) }
 
 // sameLife says whether facts are about the pod that has the interface.
 func (a attached) sameLife(uid string) bool { return a.uid == uid || a.uid == "" || uid == "" }
@@ -133,6 +137,7 @@ func (f *facts) takeNamespace(s cluster.Snapshot, name string) {
 // takeAttachments finds the pods whose attachments changed.
 func (f *facts) takeAttachments(s cluster.Snapshot, changed *cluster.Set[cluster.PodKey]) {
 	now := attachedPods(s.Attachments)
+	delete(now, cluster.PodKey{}) // no pod
 	for key, a := range now {
 		if was := f.attached[key]; was.uid != a.uid || !slices.Equal(was.addresses, a.addresses) {
 			changed.Add(key)
@@ -153,15 +158,18 @@ func attachedPods(all map[cluster.AttachmentID]cluster.Attachment) map[cluster.P
 			latest[a.Pod] = a
 		}
 	}
-	delete(latest, cluster.PodKey{})
 	pods := make(map[cluster.PodKey]attached, len(latest))
 	for _, a := range all {
-		if a.Pod == (cluster.PodKey{}) || a.PodUID != latest[a.Pod].PodUID {
-			continue
+		p := pods[a.Pod]
+		p.uid = latest[a.Pod].PodUID
+		if p.interfaces += len(a.Memifs); a.Device == cluster.DeviceKernel {
+			p.interfaces++
 		}
-		list := slices.AppendSeq(pods[a.Pod].addresses, a.AllAddresses())
-		slices.SortFunc(list, netip.Addr.Compare)
-		pods[a.Pod] = attached{a.PodUID, list}
+		if a.PodUID == p.uid {
+			p.addresses = slices.AppendSeq(p.addresses, a.AllAddresses())
+			slices.SortFunc(p.addresses, netip.Addr.Compare)
+		}
+		pods[a.Pod] = p
 	}
 	return pods
 }

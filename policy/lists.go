@@ -16,7 +16,8 @@ type build struct {
 	tooLarge map[Object]error
 	grown    bool       // tooLarge has more than when the attempt began
 	lists    []*podACLs // of c.inOrder
-	applied  int        // rules of all lists
+	applied  int        // rules of all lists, once per interface
+	key      []byte     // for use in tierACL
 }
 
 // podACLs are the lists of a pod by Direction.
@@ -47,7 +48,7 @@ func (b *build) list(l *localPod, d Direction) {
 	if d == Egress {
 		first = &b.c.base.input
 	}
-	b.put(d, first)
+	b.put(l, d, first)
 	b.tier(l, d, l.admin[d], func() outcome { return b.behindAdmin(l, d) })
 	if l.isolated[d] {
 		for _, a := range b.allowed(l, d) {
@@ -56,7 +57,7 @@ func (b *build) list(l *localPod, d Direction) {
 		return
 	}
 	b.tier(l, d, l.baseline[d], toAll)
-	b.put(d, &b.c.base.all)
+	b.put(l, d, &b.c.base.all)
 }
 
 // add appends an ACL of so many rules to a pod's list. It is not written where it would
@@ -67,14 +68,14 @@ func (b *build) add(l *localPod, d Direction, o Object, size int, write func() *
 	case size > b.c.options.RulesPerACL:
 		b.exclude(o, fmt.Errorf("its %s rules come to %d rules in one ACL, for pod %s, where %d is the most", d, size, l.key, b.c.options.RulesPerACL))
 	default:
-		b.put(d, write())
+		b.put(l, d, write())
 	}
 }
 
-func (b *build) put(d Direction, a *compiled) {
+func (b *build) put(l *localPod, d Direction, a *compiled) {
 	list := &b.lists[len(b.lists)-1][d]
 	*list = append(*list, a)
-	b.applied += len(a.acl.Rules)
+	b.applied += len(a.acl.Rules) * b.c.interfaces(l.key)
 }
 
 // result names the lists.

@@ -24,6 +24,7 @@ type localPod struct {
 // use is a rule of a policy for one pod.
 type use struct {
 	object *Object
+	policy uint64 // the id of what was read from the object
 	tier   string // the head of the names of its ACLs
 	rule   *rule
 	own    []span // the pod's ports that an ingress rule names
@@ -76,7 +77,7 @@ func (c *Compiler) findNetworkPolicies(l *localPod, n *namespace) {
 				l.isolated[d] = true
 				for _, r := range p.rules[d] {
 					if r.volatile() == volatile {
-						l.allows[d] = append(l.allows[d], c.use(l, &p.object, "policy/"+p.object.Namespace+"/"+p.object.Name, r))
+						l.allows[d] = append(l.allows[d], c.use(l, &p.object, p.id, "policy/"+p.object.Namespace+"/"+p.object.Name, r))
 					}
 				}
 			}
@@ -98,9 +99,9 @@ func (c *Compiler) findClusterPolicies(l *localPod) {
 		for d, rules := range p.rules {
 			for _, r := range rules {
 				if c.options.SCTPPortsUnseen && r.action == pass {
-					tier[d] = append(tier[d], c.use(l, &p.object, head+p.object.Name, r.denySCTP()))
+					tier[d] = append(tier[d], c.use(l, &p.object, p.id, head+p.object.Name, r.denySCTP()))
 				}
-				tier[d] = append(tier[d], c.use(l, &p.object, head+p.object.Name, r))
+				tier[d] = append(tier[d], c.use(l, &p.object, p.id, head+p.object.Name, r))
 			}
 		}
 	}
@@ -126,8 +127,8 @@ func (c *Compiler) findUnknown(l *localPod, n *namespace) {
 	}
 }
 
-func (c *Compiler) use(l *localPod, o *Object, tier string, r *rule) use {
-	u := use{object: o, tier: tier, rule: r, key: r.key}
+func (c *Compiler) use(l *localPod, o *Object, policy uint64, tier string, r *rule) use {
+	u := use{object: o, policy: policy, tier: tier, rule: r, key: r.key}
 	if r.direction == Ingress && len(r.names) > 0 {
 		u.own = resolve(r.names, l.pod.ports)
 		u.key += " own " + text(u.own)
@@ -138,11 +139,12 @@ func (c *Compiler) use(l *localPod, o *Object, tier string, r *rule) use {
 	return u
 }
 
-// isolatedBy is the first NetworkPolicy that isolates the pod.
-func (l *localPod) isolatedBy(d Direction) Object {
+// isolatedBy is the first NetworkPolicy that isolates the pod, nil for a pod that is not
+// known.
+func (l *localPod) isolatedBy(d Direction) *networkPolicy {
 	i := slices.IndexFunc(l.networkPolicies, func(p *networkPolicy) bool { return p.isolates[d] })
 	if i < 0 {
-		return Object{}
+		return nil
 	}
-	return l.networkPolicies[i].object
+	return l.networkPolicies[i]
 }

@@ -16,6 +16,7 @@ import (
 
 // networkPolicy is a NetworkPolicy, read and checked. It is never changed.
 type networkPolicy struct {
+	id       uint64 // never used twice
 	object   Object
 	selector labels.Selector // of the pods in its namespace
 	isolates [2]bool         // by Direction

@@ -1,9 +1,8 @@
 package policy
 
 import (
+	"encoding/binary"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/millrace/millrace/dataplane"
 )
@@ -14,9 +13,11 @@ type ordered struct {
 	worked *worked
 }
 
-// String is the rule and what it comes to: equal texts are equal rules.
-func (o ordered) String() string {
-	return fmt.Sprintf("%s %s %d as %d", o.tier, o.object.UID, o.rule.index, o.worked.id)
+// appendKey adds what tells the rule, and what it comes to, from all others.
+func (o ordered) appendKey(key []byte) []byte {
+	key = binary.AppendUvarint(key, o.policy)
+	key = binary.AppendUvarint(key, o.worked.id)
+	return append(binary.AppendVarint(key, int64(o.rule.index)), byte(o.rule.action))
 }
 
 func (o ordered) origin() Origin {
@@ -66,20 +67,20 @@ func (b *build) inForce(uses []use) []use {
 		case u.rule.action != accept:
 			shut = u.object
 			r := closed(u.rule.direction, u.rule.index)
-			list = append(list, use{object: u.object, tier: u.tier, rule: r, key: r.key})
+			list = append(list, use{object: u.object, policy: u.policy, tier: u.tier, rule: r, key: r.key})
 		}
 	}
 	return list
 }
 
 // draft adds the ACL of a key to a pod's list, from an earlier round if there is one.
-func (b *build) draft(l *localPod, d Direction, o Object, key string, size int, write func() *compiled) {
+func (b *build) draft(l *localPod, d Direction, o Object, key []byte, size int, write func() *compiled) {
 	b.add(l, d, o, size, func() *compiled {
-		k := b.c.drafts[key]
+		k := b.c.drafts[string(key)]
 		if k == nil {
 			b.c.facts.work.ACLs++
 			k = &kept{compiled: write()}
-			b.c.drafts[key] = k
+			b.c.drafts[string(key)] = k
 		}
 		k.used = b.c.round
 		return k.compiled
@@ -89,16 +90,13 @@ func (b *build) draft(l *localPod, d Direction, o Object, key string, size int, 
 // tierACL writes consecutive rules of one policy, none of which passes.
 func (b *build) tierACL(l *localPod, d Direction, rules []ordered) {
 	first := rules[0]
-	var key strings.Builder
+	b.key = append(b.key[:0], 't')
 	n := 0
 	for _, r := range rules {
-		fmt.Fprintf(&key, "%s,", r)
-		if r.rule.action == deny {
-			key.WriteString("deny ")
-		}
+		b.key = r.appendKey(b.key)
 		n += r.worked.size
 	}
-	b.draft(l, d, *first.object, key.String(), n, func() *compiled {
+	b.draft(l, d, *first.object, b.key, n, func() *compiled {
 		a := draft{direction: d, object: *first.object}
 		for _, r := range rules {
 			do := dataplane.PermitReflect
@@ -114,7 +112,7 @@ func (b *build) tierACL(l *localPod, d Direction, rules []ordered) {
 // outcome is what tiers say about a packet: the first clause that matches it, or else the
 // end.
 type outcome struct {
-	key     string // equal keys say the same
+	key     []byte // equal keys say the same
 	clauses []clause
 	end     clause // without terms
 }
@@ -136,7 +134,7 @@ func (b *build) passACL(l *localPod, d Direction, p ordered, behind outcome) {
 		list, n = append(list, c), n+size(c.terms)
 	}
 	list = append(list, end)
-	key := fmt.Sprintf("%s passes to %s", p, behind.key)
+	key := append(p.appendKey([]byte{'p'}), behind.key...)
 	b.draft(l, d, *p.object, key, n, func() *compiled {
 		a := draft{direction: d, object: *p.object}
 		for _, c := range list {
@@ -160,44 +158,48 @@ func meetAll(a, b []term) (both []term) {
 
 // behindAdmin is what NetworkPolicies, or else the Baseline tier, say.
 func (b *build) behindAdmin(l *localPod, d Direction) outcome {
-	if l.isolated[d] {
-		out := outcome{end: clause{do: dataplane.Deny, origin: Origin{Object: l.isolatedBy(d), Rule: -1}}}
-		for _, a := range b.allowed(l, d) {
-			out.add(dataplane.PermitReflect, a)
+	if !l.isolated[d] {
+		out := toAll()
+		for _, u := range b.inForce(l.baseline[d]) {
+			do := dataplane.PermitReflect // passing on leads there, too
+			if u.rule.action == deny {
+				do = dataplane.Deny
+			}
+			out.add(do, ordered{u, b.c.work(u)})
 		}
-		out.key += "deny by " + out.end.origin.Object.String() + out.end.origin.Object.UID
 		return out
 	}
-	out := toAll()
-	for _, u := range b.inForce(l.baseline[d]) {
-		do := dataplane.PermitReflect // passing on leads there, too
-		if u.rule.action == deny {
-			do = dataplane.Deny
-		}
-		out.add(do, ordered{u, b.c.work(u)})
+	out := outcome{key: []byte{'d'}, end: clause{do: dataplane.Deny, origin: Origin{Rule: -1}}}
+	if p := l.isolatedBy(d); p != nil {
+		out.key = binary.AppendUvarint(out.key, p.id)
+		out.end.origin.Object = p.object
+	}
+	for _, a := range b.allowed(l, d) {
+		out.add(dataplane.PermitReflect, a)
 	}
 	return out
 }
 
 // toAll is what is said where no policy decides.
 func toAll() outcome {
-	return outcome{key: "all ", end: clause{do: dataplane.PermitReflect, origin: Origin{Rule: -1}}}
+	return outcome{key: []byte{'a'}, end: clause{do: dataplane.PermitReflect, origin: Origin{Rule: -1}}}
 }
 
 func (o *outcome) add(do dataplane.Action, r ordered) {
-	o.key += fmt.Sprintf("%s by %s,", do, r)
+	o.key = r.appendKey(o.key)
 	o.clauses = append(o.clauses, clause{do, r.worked.terms, r.origin()})
 }
 
 // allowed are the rules of the NetworkPolicies of a pod; of those that say the same, one.
 func (b *build) allowed(l *localPod, d Direction) []ordered {
+	b.c.ids++
 	list := make([]ordered, 0, len(l.allows[d]))
 	for _, u := range l.allows[d] {
 		if len(b.tooLarge) > 0 && b.tooLarge[*u.object] != nil {
 			continue
 		}
-		w := b.c.work(u)
-		if !slices.ContainsFunc(list, func(o ordered) bool { return o.worked == w }) {
+		if w := b.c.work(u); w.list != b.c.ids {
+			w.list = b.c.ids
 			list = append(list, ordered{u, w})
 		}
 	}
