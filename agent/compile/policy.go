@@ -8,9 +8,8 @@ import (
 
 // guard binds every interface to a pod to the ACLs of the pod's policies, kernel device
 // and memifs alike, also where no policy is about it: there are sessions then when the
-// first one comes. An attachment whose pod the facts do not tell of yet is bound like any
-// other, as closed as its policies might want it, so that a CNI ADD never waits for the
-// API server; one that names no pod has no policies.
+// first one comes. An attachment whose pod the facts do not tell of is bound like any other,
+// as closed as its policies might want it; one that names no pod has no policies.
 func (c *compilation) guard(s cluster.Snapshot, changed cluster.Changes, served []cluster.Attachment, policies *policy.Compiler) {
 	var pods []cluster.PodKey
 	for _, a := range served {
