@@ -6,8 +6,6 @@ import (
 	"math/bits"
 	"sync/atomic"
 
-	"go.fd.io/govpp/api"
-
 	"github.com/millrace/millrace/engine/vnet"
 )
 
@@ -35,8 +33,8 @@ const leastClass = 2
 
 // Room for access lists. What is not used is not resident.
 const (
-	ruleLists    = 8 << 10
-	ruleCounters = 2 << 20
+	ruleLists    = 32 << 10
+	ruleCounters = 4 << 20
 )
 
 // rulesSize is how many bytes all blocks may take.
@@ -65,7 +63,7 @@ func (s *Segment) AllotRules(list uint32, n int) ([][]vnet.Combined, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("count matches of %d acl rules: %w: %w", n, api.LIMIT_EXCEEDED, err)
+		return nil, fmt.Errorf("count matches of %d acl rules: %w", n, err)
 	}
 	rows := make([][]vnet.Combined, len(b.rows))
 	for t, at := range b.rows {

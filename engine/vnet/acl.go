@@ -41,12 +41,14 @@ type RuleCounters interface {
 // heapRules are counters that nobody else reads.
 type heapRules struct{ threads int }
 
-func (h heapRules) AllotRules(_ uint32, rules int) ([][]Combined, error) {
+func (h heapRules) AllotRules(_ uint32, rules int) ([][]Combined, error) { return h.rows(rules), nil }
+
+func (h heapRules) rows(rules int) [][]Combined {
 	rows := make([][]Combined, h.threads)
 	for i := range rows {
 		rows[i] = make([]Combined, rules+1)
 	}
-	return rows, nil
+	return rows
 }
 
 func (heapRules) ReclaimRules() {}
@@ -93,14 +95,7 @@ func (p *Plane) ReplaceACL(index uint32, tag string, rules []acl.Rule) (uint32, 
 		if !replaced {
 			l.Index = p.access.take()
 		}
-		rows, err := p.access.counters.AllotRules(l.Index, len(rules))
-		if err != nil {
-			if !replaced {
-				p.access.put(l.Index)
-			}
-			return err
-		}
-		l.rows = rows
+		l.rows = p.allotRules(l.Index, len(rules))
 		p.access.lists[l.Index] = l
 		if replaced {
 			p.rejoin(l.Index)
@@ -111,6 +106,17 @@ func (p *Plane) ReplaceACL(index uint32, tag string, rules []acl.Rule) (uint32, 
 		return nil
 	})
 	return l.Index, err
+}
+
+// allotRules returns counters for a list's rules. Where there is no room left for them, what
+// they count is lost: better than the list.
+func (p *Plane) allotRules(list uint32, rules int) [][]Combined {
+	rows, err := p.access.counters.AllotRules(list, rules)
+	if err == nil {
+		return rows
+	}
+	p.log.Warn("matches of an access list's rules are not shown", "acl", list, "err", err)
+	return heapRules{p.cfg.Workers + 1}.rows(rules)
 }
 
 // refusal is VPP's number for a rule that cannot be compiled.

@@ -1,6 +1,7 @@
 package vnet
 
 import (
+	"errors"
 	"net/netip"
 	"testing"
 	"time"
@@ -366,4 +367,24 @@ func TestBigPacketsAreJudgedWhole(t *testing.T) {
 		b.recv()
 	}
 	r.wantCount("new sessions added", 4)
+}
+
+// noRoom is a segment that is full.
+type noRoom struct{}
+
+func (noRoom) AllotRules(uint32, int) ([][]Combined, error) { return nil, errors.New("full") }
+func (noRoom) ReclaimRules()                                {}
+
+func TestListsWithoutRoomForCountersWork(t *testing.T) {
+	r, a, b, flows := guarded(t, 1)
+	r.p.mu.Lock()
+	r.p.access.counters = noRoom{}
+	r.p.mu.Unlock()
+	r.must(r.p.SetCountRules(true))
+	list := r.acl(anything(acl.Deny)...)
+	a.lists([]uint32{list}, nil)
+	a.blocked(b, flows[0])
+	_, err := r.p.ReplaceACL(list, "", anything(acl.Permit))
+	r.must(err)
+	a.passes(b, flows[0])
 }
