@@ -193,13 +193,14 @@ func (o *outcome) add(do dataplane.Action, r ordered) {
 // allowed are the rules of the NetworkPolicies of a pod; of those that say the same, one.
 func (b *build) allowed(l *localPod, d Direction) []ordered {
 	b.c.ids++
+	mark := b.c.ids
 	list := make([]ordered, 0, len(l.allows[d]))
 	for _, u := range l.allows[d] {
 		if len(b.tooLarge) > 0 && b.tooLarge[*u.object] != nil {
 			continue
 		}
-		if w := b.c.work(u); w.list != b.c.ids {
-			w.list = b.c.ids
+		if w := b.c.work(u); w.list != mark {
+			w.list = mark
 			list = append(list, ordered{u, w})
 		}
 	}
