@@ -20,7 +20,13 @@ type metrics struct {
 	failing   prometheus.Gauge
 	objects   *prometheus.GaugeVec
 	policies  prometheus.Gauge
+	rules     prometheus.Gauge
+	bindings  prometheus.Gauge
+	change    guardChange
 }
+
+// guardChange is about the last round that changed what guards pods.
+type guardChange struct{ at, seconds, rules, bindings prometheus.Gauge }
 
 // newMetrics makes them, and registers them unless r is nil.
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -44,10 +50,24 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		policies: prometheus.NewGauge(prometheus.GaugeOpts(opts("policies_rejected", "Policies about this node's pods that cannot be enforced as written and allow nothing."))),
 		objects:  prometheus.NewGaugeVec(prometheus.GaugeOpts(opts("objects", "What the dataplane has of ours.")), []string{"kind"}),
 	}
+	acl := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "millrace", Subsystem: "acl", Name: name, Help: help})
+	}
+	m.rules = acl("rules", "Rules of the ACLs that the dataplane has of ours.")
+	m.bindings = acl("bindings", "Interfaces that are bound to ACLs.")
+	m.change = guardChange{
+		at:       acl("last_change_timestamp_seconds", "When what guards pods was changed last."),
+		seconds:  acl("last_change_duration_seconds", "How long the last change of what guards pods took to apply."),
+		rules:    acl("last_change_rules", "Rules of the ACLs that the last change wrote."),
+		bindings: acl("last_change_bindings", "Interfaces that the last change bound anew."),
+	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.connected, m.device, m.last, m.duration, m.steps, m.errors, m.drift, m.failing, m.objects, m.policies} {
+	for _, c := range []prometheus.Collector{
+		m.rules, m.bindings, m.change.at, m.change.seconds, m.change.rules, m.change.bindings,
+		m.connected, m.device, m.last, m.duration, m.steps, m.errors, m.drift, m.failing, m.objects, m.policies,
+	} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -68,11 +88,40 @@ func (m *metrics) round(begin time.Time, have dataplane.State, failing map[datap
 	m.duration.Observe(time.Since(begin).Seconds())
 	m.last.SetToCurrentTime()
 	m.failing.Set(float64(len(failing)))
-	counts := map[dataplane.Kind]int{}
+	counts, rules := map[dataplane.Kind]int{}, 0
 	for o := range have.All() {
 		counts[o.Key().Kind]++
+		if a, ok := o.(dataplane.ACL); ok {
+			rules += len(a.Rules)
+		}
 	}
+	m.rules.Set(float64(rules))
+	m.bindings.Set(float64(counts[dataplane.KindACLBinding]))
 	for kind := dataplane.KindTable; kind <= dataplane.KindUp; kind++ {
 		m.objects.WithLabelValues(kind.String()).Set(float64(counts[kind]))
 	}
+}
+
+// guarded notes a plan that was applied, if it changed what guards pods.
+func (m *metrics) guarded(begin time.Time, plan dataplane.Plan) {
+	changes, rules, bindings := 0, 0, 0
+	for _, step := range plan {
+		switch o := step.Object.(type) {
+		case dataplane.ACL:
+			if changes++; step.Verb != dataplane.Delete {
+				rules += len(o.Rules)
+			}
+		case dataplane.ACLBinding:
+			if changes++; step.Verb != dataplane.Delete {
+				bindings++
+			}
+		}
+	}
+	if changes == 0 {
+		return
+	}
+	m.change.at.SetToCurrentTime()
+	m.change.seconds.Set(time.Since(begin).Seconds())
+	m.change.rules.Set(float64(rules))
+	m.change.bindings.Set(float64(bindings))
 }

@@ -146,7 +146,7 @@ func (r *round) apply(ctx context.Context, facts cluster.Snapshot, result compil
 	}
 	plan := dataplane.Diff(r.have, result.State)
 	r.forgive(plan, facts, result)
-	steps := 0
+	steps, begin := 0, time.Now()
 	r.program.Apply(ctx, plan, r.postponed(), func(step dataplane.Step, err error) {
 		r.agent.metrics.step(step, err)
 		if err == nil {
@@ -159,6 +159,7 @@ func (r *round) apply(ctx context.Context, facts cluster.Snapshot, result compil
 		o.add(step, err, id, owned)
 		r.fail(step, err, facts.Attachments[id].Revision)
 	})
+	r.agent.metrics.guarded(begin, plan)
 	if steps > 0 {
 		r.agent.log.Debug("applied", "steps", steps, "of", len(plan), "revision", facts.Revision)
 	}
@@ -193,6 +194,9 @@ func (r *round) fail(step dataplane.Step, err error, wish uint64) {
 		return
 	}
 	key := step.Object.Key()
+	if key.Kind == dataplane.KindACL || key.Kind == dataplane.KindACLBinding {
+		r.observe = true // there may be two versions of an ACL now, and only a look tells
+	}
 	f := r.failing[key]
 	if f.attempts == 0 || f.err.Error() != err.Error() {
 		r.agent.log.Warn("a step failed and will be tried again", "err", err)
