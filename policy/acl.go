@@ -134,7 +134,7 @@ func (c *Compiler) aloneACL(u use, w *worked) *compiled {
 			w.rules = render(nil, d, dataplane.PermitReflect, w.terms)
 		}
 		tail := fmt.Sprintf("%s/%d", d, u.rule.index)
-		k = &kept{compiled: &compiled{
+		k = &kept{size: w.size, compiled: &compiled{
 			acl:     dataplane.ACL{Name: aclName(u.tier, tail, hashText(u.tier, tail, u.key)), Rules: w.rules},
 			object:  *u.object,
 			origins: []Origin{{Object: *u.object, Direction: d, Rule: u.rule.index, Rules: w.size}},
@@ -147,8 +147,9 @@ func (c *Compiler) aloneACL(u use, w *worked) *compiled {
 
 // kept is an ACL from an earlier round.
 type kept struct {
-	*compiled
-	used uint64
+	*compiled     // nil where it is too large
+	size      int // in rules
+	used      uint64
 }
 
 // draft is an ACL whose order counts, while it is written.
@@ -183,4 +184,7 @@ func (c *Compiler) sweepWorked() {
 	maps.DeleteFunc(c.worked, func(_ string, w *worked) bool { return w.used != c.round })
 	maps.DeleteFunc(c.alone, func(_ aloneKey, k *kept) bool { return k.used != c.round })
 	maps.DeleteFunc(c.drafts, func(_ string, k *kept) bool { return k.used != c.round })
+	if most := 1 << 16; len(c.overlaps) > most {
+		clear(c.overlaps) // most are of ids that are gone
+	}
 }

@@ -75,6 +75,21 @@ func intersect(a, b cover) cover {
 	return c
 }
 
+// overlaps says whether some address is in both.
+func (c cover) overlaps(o cover) bool {
+	for len(c) > 0 && len(o) > 0 {
+		switch {
+		case c[0].Overlaps(o[0]):
+			return true
+		case c[0].Compare(o[0]) < 0:
+			c = c[1:]
+		default:
+			o = o[1:]
+		}
+	}
+	return false
+}
+
 // without is the cover of a prefix but for holes.
 func without(p netip.Prefix, holes []netip.Prefix) cover {
 	inside := false

@@ -63,6 +63,9 @@ func TestCovers(t *testing.T) {
 		a, b := f.prefixes(6), f.prefixes(6)
 		ca, cb := minimise(slices.Clone(a)), minimise(slices.Clone(b))
 		both, either := intersect(ca, cb), union(ca, cb)
+		if ca.overlaps(cb) != (len(both) > 0) {
+			t.Fatalf("%v and %v overlap: %t", ca, cb, ca.overlaps(cb))
+		}
 		whole, holes := f.prefix(), f.prefixes(3)
 		rest := without(whole, holes)
 		for _, c := range []cover{ca, cb, both, either, rest} {

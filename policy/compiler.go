@@ -23,17 +23,18 @@ type Compiler struct {
 	inOrder         []*localPod // the same, by name
 	base            base
 
-	ids    uint64
-	worked map[string]*worked // by what they match
-	alone  map[aloneKey]*kept // ACLs of rules of NetworkPolicies
-	drafts map[string]*kept   // the other ACLs
+	ids      uint64
+	worked   map[string]*worked // by what they match
+	alone    map[aloneKey]*kept // ACLs of rules of NetworkPolicies
+	drafts   map[string]*kept   // the other ACLs
+	overlaps map[pair]bool      // found so far
 }
 
 // NewCompiler returns a Compiler for the pods of a node that knows no facts yet.
 func NewCompiler(node string, o Options) *Compiler {
 	return &Compiler{
 		facts: newFacts(), node: node, options: o.orDefaults(), locals: map[cluster.PodKey]*localPod{}, base: newBase(cluster.Node{}),
-		worked: map[string]*worked{}, alone: map[aloneKey]*kept{}, drafts: map[string]*kept{},
+		worked: map[string]*worked{}, alone: map[aloneKey]*kept{}, drafts: map[string]*kept{}, overlaps: map[pair]bool{},
 	}
 }
 

@@ -104,13 +104,21 @@ func size(terms []term) (n int) {
 	return n
 }
 
-// meet are the terms of what both match.
-func meet(a, b term) (term, bool) {
-	t := term{who: intersect(a.who, b.who)}
-	if len(t.who) > 0 {
-		t.spans = intersectSpans(a.spans, b.spans)
+// meet is the term of what both match.
+func meet(a, b term) (t term, some bool) {
+	if t.spans = intersectSpans(a.spans, b.spans); len(t.spans) > 0 {
+		t.who = intersect(a.who, b.who)
 	}
-	return t, len(t.spans) > 0
+	return t, len(t.who) > 0
+}
+
+// overlap says whether something matches some of both.
+func overlap(a, b []term) bool {
+	return slices.ContainsFunc(a, func(t term) bool {
+		return slices.ContainsFunc(b, func(u term) bool {
+			return len(intersectSpans(t.spans, u.spans)) > 0 && t.who.overlaps(u.who)
+		})
+	})
 }
 
 // render appends the rules of terms. The pod's own address is left out: the interface

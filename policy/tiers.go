@@ -3,6 +3,7 @@ package policy
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/millrace/millrace/dataplane"
 )
@@ -31,13 +32,7 @@ func (b *build) tier(l *localPod, d Direction, uses []use, behind func() outcome
 	for _, u := range b.inForce(uses) {
 		rules = append(rules, ordered{u, b.c.work(u)})
 	}
-	last := 0 // the first rule behind which no rule decides
-	for i, r := range rules {
-		if r.rule.action != pass {
-			last = i + 1
-		}
-	}
-	rules = rules[:last] // passing at the end of a tier is what happens anyway
+	rules = b.withoutIdle(rules)
 	for len(rules) > 0 {
 		n := 1
 		if rules[0].rule.action == pass {
@@ -50,6 +45,33 @@ func (b *build) tier(l *localPod, d Direction, uses []use, behind func() outcome
 		}
 		rules = rules[n:]
 	}
+}
+
+// withoutIdle leaves out the rules that pass what no rule behind them in the tier decides
+// about: passing it on is what happens anyway.
+func (b *build) withoutIdle(rules []ordered) []ordered {
+	var list []ordered
+	for i, r := range rules {
+		decided := func(o ordered) bool { return o.rule.action != pass && b.c.overlap(r.worked, o.worked) }
+		if r.rule.action != pass || slices.ContainsFunc(rules[i+1:], decided) {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// pair are the ids of what two rules come to.
+type pair [2]uint64
+
+// overlap says whether two rules match something in common.
+func (c *Compiler) overlap(a, b *worked) bool {
+	key := pair{a.id, b.id}
+	is, known := c.overlaps[key]
+	if !known {
+		is = overlap(a.terms, b.terms)
+		c.overlaps[key] = is
+	}
+	return is
 }
 
 // inForce replaces the rules of policies that are too large by those of broken ones.
@@ -73,39 +95,49 @@ func (b *build) inForce(uses []use) []use {
 	return list
 }
 
-// draft adds the ACL of a key to a pod's list, from an earlier round if there is one.
-func (b *build) draft(l *localPod, d Direction, o Object, key []byte, size int, write func() *compiled) {
-	b.add(l, d, o, size, func() *compiled {
-		k := b.c.drafts[string(key)]
-		if k == nil {
-			b.c.facts.work.ACLs++
-			k = &kept{compiled: write()}
-			b.c.drafts[string(key)] = k
+// draft adds the ACL of a key to a pod's list, from an earlier round if there is one. Only
+// else its clauses are asked for, and one that is too large is not written.
+func (b *build) draft(l *localPod, d Direction, first ordered, key []byte, tail string, clauses func() []clause) {
+	k := b.c.drafts[string(key)]
+	if k == nil {
+		list := clauses()
+		k = &kept{}
+		for _, c := range list {
+			k.size += size(c.terms)
 		}
-		k.used = b.c.round
-		return k.compiled
-	})
+		if k.size <= b.c.options.RulesPerACL {
+			b.c.facts.work.ACLs++
+			k.compiled = draftACL(d, first, tail, list)
+		}
+		b.c.drafts[string(key)] = k
+	}
+	k.used = b.c.round
+	b.add(l, d, *first.object, k.size, func() *compiled { return k.compiled })
+}
+
+func draftACL(d Direction, first ordered, tail string, list []clause) *compiled {
+	a := draft{direction: d, object: *first.object}
+	for _, c := range list {
+		a.add(c.origin, c.do, c.terms)
+	}
+	return a.name(first.tier, fmt.Sprintf("%s/%d%s", d, first.rule.index, tail))
 }
 
 // tierACL writes consecutive rules of one policy, none of which passes.
 func (b *build) tierACL(l *localPod, d Direction, rules []ordered) {
-	first := rules[0]
 	b.key = append(b.key[:0], 't')
-	n := 0
 	for _, r := range rules {
 		b.key = r.appendKey(b.key)
-		n += r.worked.size
 	}
-	b.draft(l, d, *first.object, b.key, n, func() *compiled {
-		a := draft{direction: d, object: *first.object}
+	b.draft(l, d, rules[0], b.key, "", func() (list []clause) {
 		for _, r := range rules {
 			do := dataplane.PermitReflect
 			if r.rule.action == deny {
 				do = dataplane.Deny
 			}
-			a.add(r.origin(), do, r.worked.terms)
+			list = append(list, clause{do, r.worked.terms, r.origin()})
 		}
-		return a.name(first.tier, fmt.Sprintf("%s/%d", d, first.rule.index))
+		return list
 	})
 }
 
@@ -126,22 +158,19 @@ type clause struct {
 
 // passACL writes what the tiers behind say about the packets of a rule that passes.
 func (b *build) passACL(l *localPod, d Direction, p ordered, behind outcome) {
-	end := behind.end
-	end.terms = p.worked.terms
-	list, n := []clause{}, p.worked.size
-	for _, c := range behind.clauses {
-		c.terms = meetAll(c.terms, p.worked.terms)
-		list, n = append(list, c), n+size(c.terms)
-	}
-	list = append(list, end)
 	key := append(p.appendKey([]byte{'p'}), behind.key...)
-	b.draft(l, d, *p.object, key, n, func() *compiled {
-		a := draft{direction: d, object: *p.object}
-		for _, c := range list {
-			c.origin.Via = p.origin().String()
-			a.add(c.origin, c.do, c.terms)
+	b.draft(l, d, p, key, "/pass", func() (list []clause) {
+		for _, c := range behind.clauses {
+			c.terms = meetAll(c.terms, p.worked.terms)
+			list = append(list, c)
 		}
-		return a.name(p.tier, fmt.Sprintf("%s/%d/pass", d, p.rule.index))
+		end := behind.end
+		end.terms = p.worked.terms
+		list = append(list, end)
+		for i := range list {
+			list[i].origin.Via = p.origin().String()
+		}
+		return list
 	})
 }
 

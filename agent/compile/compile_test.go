@@ -73,7 +73,7 @@ func TestScenarios(t *testing.T) {
 				t.Fatal(err)
 			}
 			result, err := Compile(snapshot, "worker-1", o)
-			state, problems := result.State.String(), problemText(result.Problems)
+			state, problems := result.State.String(), problemText(result)
 			if err != nil {
 				problems = err.Error() + "\n"
 			} else if _, err := dataplane.NewState(slices.Collect(result.State.All())...); err != nil {
@@ -114,10 +114,13 @@ func checkOwners(t *testing.T, s cluster.Snapshot, r Result) {
 	}
 }
 
-func problemText(m map[cluster.AttachmentID]error) string {
+func problemText(r Result) string {
 	var b strings.Builder
-	for _, id := range slices.SortedFunc(maps.Keys(m), cluster.AttachmentID.Compare) {
-		fmt.Fprintln(&b, m[id])
+	for _, id := range slices.SortedFunc(maps.Keys(r.Problems), cluster.AttachmentID.Compare) {
+		fmt.Fprintln(&b, r.Problems[id])
+	}
+	for _, p := range r.Policy.Problems {
+		fmt.Fprintf(&b, "%s: %s: %v\n", p.Object, p.Reason, p.Err)
 	}
 	return b.String()
 }
