@@ -24,6 +24,7 @@ type ACL struct {
 	Title       string
 	Routers     []*rig.Router // with two arms and the acl plugin
 	Rules       []string      // names of lists, of ACLRules; nil is all
+	Loads       []string      // names of kinds of traffic, of ACLLoads; nil is all
 	Routes      int
 	Size, Batch int
 	Repetitions int
@@ -65,6 +66,15 @@ func aclLoads() []aclLoad {
 	}
 }
 
+// ACLLoads are the names of the kinds of traffic that there are.
+func ACLLoads() []string {
+	var names []string
+	for _, l := range aclLoads() {
+		names = append(names, l.name)
+	}
+	return names
+}
+
 // aclCase is lists on the routers' way, with what passes them.
 type aclCase struct {
 	ruleSet
@@ -76,6 +86,7 @@ type aclCase struct {
 type aclRun struct {
 	ACL
 	result  *benchmarks.Result
+	loads   []aclLoad
 	cases   []*aclCase // the first has no rules
 	workers map[*rig.Router]int
 	seen    map[*rig.Router]*seen
@@ -115,6 +126,11 @@ func (c ACL) Run(ctx context.Context) (_ *benchmarks.Result, err error) {
 
 // prepare makes the flows. Those that no rules judge are those of a thousand rules.
 func (a *aclRun) prepare() {
+	for _, l := range aclLoads() {
+		if a.Loads == nil || slices.Contains(a.Loads, l.name) {
+			a.loads = append(a.loads, l)
+		}
+	}
 	sets := []ruleSet{{name: "none", title: "no policy"}}
 	for _, s := range ruleSets() {
 		if s.name == "1k" {
@@ -126,12 +142,12 @@ func (a *aclRun) prepare() {
 	}
 	for _, s := range sets {
 		c := &aclCase{ruleSet: s, guards: map[*rig.Router]rig.Guard{}, flows: map[string]generator.Flows{}}
-		for _, load := range aclLoads() {
+		for _, load := range a.loads {
 			c.flows[load.name] = generator.FlowsOf(s.flowList(load.flows))
 		}
 		a.cases = append(a.cases, c)
 	}
-	a.total = len(a.cases) * len(aclLoads()) * a.Repetitions * len(a.Routers)
+	a.total = len(a.cases) * len(a.loads) * a.Repetitions * len(a.Routers)
 }
 
 func (a *aclRun) all(ctx context.Context, l *rig.Launcher) (err error) {
@@ -156,7 +172,7 @@ func (a *aclRun) all(ctx context.Context, l *rig.Launcher) (err error) {
 			return fmt.Errorf("%s: %w", r.About.Name, err)
 		}
 	}
-	for _, load := range aclLoads() {
+	for _, load := range a.loads {
 		if err := a.kind(ctx, load); err != nil {
 			return err
 		}

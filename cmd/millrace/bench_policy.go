@@ -22,7 +22,7 @@ import (
 type policyFlags struct {
 	scenario, out string
 	vppBin        string
-	rules         []string
+	rules, loads  []string
 	routes        int
 	cores         []int
 	repetitions   int
@@ -32,10 +32,8 @@ type policyFlags struct {
 
 func (p *policyFlags) bind(fs *flag.FlagSet) {
 	fs.StringVar(&p.scenario, "scenario", "all", "what to measure: acl (forwarding through access lists), or all")
-	fs.Func("rules", "lists of the acl scenario, some of "+strings.Join(scenario.ACLRules(), ",")+" (default all)", func(text string) error {
-		p.rules = strings.Split(text, ",")
-		return nil
-	})
+	fs.Func("rules", "lists of the acl scenario, some of "+strings.Join(scenario.ACLRules(), ",")+" (default all)", words(&p.rules, scenario.ACLRules()))
+	fs.Func("loads", "traffic of the acl scenario, some of "+strings.Join(scenario.ACLLoads(), ",")+" (default all)", words(&p.loads, scenario.ACLLoads()))
 	fs.Func("cores", "cores of generator and worker (default 1,0)", numbers(&p.cores, 0, 1<<16))
 	fs.IntVar(&p.repetitions, "repetitions", 5, "repetitions of each window")
 	fs.IntVar(&p.batch, "batch", 256, "frames per call of the library")
@@ -43,6 +41,19 @@ func (p *policyFlags) bind(fs *flag.FlagSet) {
 	fs.StringVar(&p.vppBin, "vpp-bin", os.Getenv("VPP_BIN"), "FD.io VPP's binary (default $VPP_BIN), to compare with; empty leaves it out")
 	fs.IntVar(&p.routes, "routes", 10_000, "routes that frames are looked up among")
 	fs.StringVar(&p.out, "out", "dist/bench-policy", "directory for result.json and report.html")
+}
+
+// words reads a list of names, each one of those that there are.
+func words(to *[]string, known []string) func(string) error {
+	return func(text string) error {
+		*to = strings.Split(text, ",")
+		for _, name := range *to {
+			if !slices.Contains(known, name) {
+				return fmt.Errorf("%q is none of %s", name, strings.Join(known, ", "))
+			}
+		}
+		return nil
+	}
 }
 
 // complete checks the flags before anything is started.
@@ -60,11 +71,6 @@ func (p *policyFlags) complete() error {
 		return fmt.Errorf("flag --routes: %d is not between 1 and 200000", p.routes)
 	case len(p.cores) != 2 || p.cores[0] == p.cores[1]:
 		return fmt.Errorf("flag --cores: %v: want two different ones", p.cores)
-	}
-	for _, name := range p.rules {
-		if !slices.Contains(scenario.ACLRules(), name) {
-			return fmt.Errorf("flag --rules: %q is none of %s", name, strings.Join(scenario.ACLRules(), ", "))
-		}
 	}
 	if p.vppBin != "" {
 		if _, err := exec.LookPath(p.vppBin); err != nil {
@@ -107,7 +113,7 @@ func (p *policyFlags) acl(ctx context.Context) error {
 	timing.Window = p.window
 	bar := &progressLine{out: os.Stderr}
 	result, err := scenario.ACL{
-		Title: "Millrace benchmark: IPv4 forwarding through access lists from memif to memif on one core", Routers: routers, Rules: p.rules, Routes: p.routes,
+		Title: "Millrace benchmark: IPv4 forwarding through access lists from memif to memif on one core", Routers: routers, Rules: p.rules, Loads: p.loads, Routes: p.routes,
 		Size: 64, Batch: p.batch, Repetitions: p.repetitions, Timing: timing, Cores: [2]int{p.cores[0], p.cores[1]}, Progress: bar.show,
 	}.Run(ctx)
 	bar.clear()
