@@ -29,7 +29,8 @@ type Measurement struct {
 	Better  Better    `json:"better"`
 	Command string    `json:"command,omitempty"` // what a sceptic would type
 	Samples []float64 `json:"samples"`
-	Note    string    `json:"note,omitempty"` // what a reader must know before comparing
+	Note    string    `json:"note,omitempty"`  // what a reader must know before comparing
+	Aside   bool      `json:"aside,omitempty"` // not a figure to compare, but what one must know to trust another
 
 	Conditions []Condition `json:"conditions,omitempty"` // of each sample, where they were watched
 }

@@ -124,3 +124,16 @@ func TestNumber(t *testing.T) {
 		}
 	}
 }
+
+// TestMarkdownLeavesOutAsides: they are in the table on the terminal, not in the README's.
+func TestMarkdownLeavesOutAsides(t *testing.T) {
+	r := sample()
+	r.Add(benchmarks.Measurement{Name: "full", Title: "ring full", Subject: "engine", Unit: "%", Aside: true}, 1)
+	var short, whole bytes.Buffer
+	if err := errors.Join(Markdown(&short, r), Table(&whole, r)); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(short.String(), "ring full") || !strings.Contains(short.String(), "TCP") || !strings.Contains(whole.String(), "ring full") {
+		t.Errorf("README:\n%s\nterminal:\n%s", short.String(), whole.String())
+	}
+}

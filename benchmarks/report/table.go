@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -45,9 +46,11 @@ func Table(w io.Writer, r *benchmarks.Result) error {
 	return t.Flush()
 }
 
-// Markdown writes the figures as a markdown table, for the README.
+// Markdown writes the figures as a markdown table, for the README, without those aside.
 func Markdown(w io.Writer, r *benchmarks.Result) error {
-	header, rows := compare(r)
+	figures := *r
+	figures.Measurements = slices.DeleteFunc(slices.Clone(r.Measurements), func(m benchmarks.Measurement) bool { return m.Aside })
+	header, rows := compare(&figures)
 	var b strings.Builder
 	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(header, " | "), strings.Repeat("---|", len(header)))
 	for _, x := range rows {

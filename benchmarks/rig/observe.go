@@ -31,16 +31,20 @@ const (
 type Observed struct {
 	Cores   [2]int
 	Pollers []int // threads that do what is measured
+	// HasTurn says that the caller has taken its turn with other measurements.
+	HasTurn bool
 }
 
 // During runs a window of the monotonic clock, in ns, with its threads raised, and tells
 // what the machine was like. Where raising is not permitted it does without.
 func (o Observed) During(clock cores.Clock, t Timing, window func(from, to int64) error) (c benchmarks.Condition, err error) {
-	pass, err := takeTurn(turnName, turnPatience)
-	if err != nil {
-		return c, err
+	if !o.HasTurn {
+		pass, err := TakeTurn()
+		if err != nil {
+			return c, err
+		}
+		defer func() { err = errors.Join(err, pass()) }()
 	}
-	defer func() { err = errors.Join(err, pass()) }()
 	before, err := cores.RoundTrip(o.Cores[0], o.Cores[1])
 	if err != nil {
 		return c, err

@@ -31,7 +31,7 @@ import (
 // Between windows it is stopped, so that a polling worker takes nothing from others.
 type Router struct {
 	About benchmarks.Subject
-	Core  int // of the worker
+	Core  int // of the worker; negative leaves the engine's threads where they like
 	Arms  int // memifs; 0 is 1
 	// Command makes the process, with its files in dir and its API at socket.
 	Command func(dir, socket string) (*exec.Cmd, error)
@@ -215,7 +215,7 @@ func (r *Router) settle() error {
 		return err
 	}
 	for tid := range threads {
-		if r.About.Name != "vpp" {
+		if r.About.Name != "vpp" && r.Core >= 0 {
 			if err := cores.Pin(tid, r.Core); err != nil {
 				return err
 			}

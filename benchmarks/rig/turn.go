@@ -13,6 +13,9 @@ const (
 	turnPatience = time.Minute
 )
 
+// TakeTurn waits until no other process on the machine measures. pass gives the turn up.
+func TakeTurn() (pass func() error, err error) { return takeTurn(turnName, turnPatience) }
+
 // takeTurn waits until no other process on the machine has its turn: raised threads of two
 // measurements would take the cores from each other. An abstract socket of a name belongs
 // to one process at a time, leaves nothing behind, and ends with the process. pass gives

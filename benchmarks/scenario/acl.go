@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -165,10 +166,7 @@ func (a *aclRun) all(ctx context.Context, l *rig.Launcher) (err error) {
 	for _, r := range a.Routers {
 		a.tell(r.About.Name + ": start, write lists")
 		a.seen[r] = &seen{}
-		if err := r.Start(ctx, l, routes); err != nil {
-			return err
-		}
-		if err := a.write(ctx, r); err != nil {
+		if err := a.start(ctx, l, r, routes); err != nil {
 			return fmt.Errorf("%s: %w", r.About.Name, err)
 		}
 	}
@@ -184,6 +182,19 @@ func (a *aclRun) all(ctx context.Context, l *rig.Launcher) (err error) {
 			benchmarks.Check{Subject: r.About.Name, Name: "each flow that rules let through has its sessions", OK: a.few[r] == 0, Detail: fmt.Sprintf("in %d windows some had not", a.few[r])})
 	}
 	return nil
+}
+
+// start starts a router and gives it all lists.
+func (a *aclRun) start(ctx context.Context, l *rig.Launcher, r *rig.Router, routes []netip.Prefix) (err error) {
+	pass, err := rig.TakeTurn()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, pass()) }()
+	if err := r.Start(ctx, l, routes); err != nil {
+		return err
+	}
+	return a.write(ctx, r)
 }
 
 // write gives a router all lists, finds its worker, and sees that rules stop what they

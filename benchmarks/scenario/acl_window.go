@@ -26,6 +26,12 @@ func (w aclWindow) rate() float64 { return float64(w.count.Received) / w.count.T
 
 // window measures one router with the lists of a case, again while something disturbs it.
 func (a *aclRun) window(ctx context.Context, r *rig.Router, c *aclCase, load aclLoad) (w aclWindow, err error) {
+	// Raised threads of others would hold up the router also while it is programmed.
+	pass, err := rig.TakeTurn()
+	if err != nil {
+		return w, err
+	}
+	defer func() { err = errors.Join(err, pass()) }()
 	if err := r.Resume(); err != nil {
 		return w, err
 	}
@@ -79,7 +85,7 @@ func (b *aclBench) measure(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	o := rig.Observed{Cores: b.Cores, Pollers: []int{b.workers[b.router]}}
+	o := rig.Observed{Cores: b.Cores, Pollers: []int{b.workers[b.router]}, HasTurn: true}
 	b.cond, err = o.During(b.clock, b.Timing, func(from, to int64) (err error) {
 		if b.load.first {
 			b.count, err = b.generator.Once(generator.Once{From: from, To: to, Warm: warmFlows, Patience: raisedPatience})
@@ -209,8 +215,10 @@ func (a *aclRun) keep(w, none aclWindow) {
 	m := w.measurement(a.Size)
 	a.result.AddUnder(m, w.rate()/1e6, w.cond)
 	m.Note = ""
+	aside := false
 	one := func(name, unit, note string, better benchmarks.Better, v float64) {
 		m := m
+		m.Aside = aside
 		m.Name, m.Unit, m.Note, m.Better = fmt.Sprintf("%s-%s-%s-%s", name, w.c.name, w.load.name, w.cond.Distance), unit, note, better
 		a.result.Add(m, v)
 	}
@@ -218,6 +226,7 @@ func (a *aclRun) keep(w, none aclWindow) {
 	if w.c != none.c {
 		one("share", "% of no policy", "the rate beside that of the same router without policy, in the same round", benchmarks.Higher, 100*w.rate()/none.rate())
 	}
+	aside = true
 	one("full", "% of sends", "sends that found the router's ring full: below 50 the generator was the bottleneck", benchmarks.Higher, 100*w.count.Full)
 	if w.load.first {
 		one("lost", "frames per million", "of the first packets", benchmarks.Lower, 1e6*float64(w.count.Sent-min(w.count.Received, w.count.Sent))/float64(w.count.Sent))

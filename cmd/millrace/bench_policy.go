@@ -31,7 +31,7 @@ type policyFlags struct {
 }
 
 func (p *policyFlags) bind(fs *flag.FlagSet) {
-	fs.StringVar(&p.scenario, "scenario", "all", "what to measure: acl (forwarding through access lists), or all")
+	fs.StringVar(&p.scenario, "scenario", "all", "what to measure: acl (forwarding through access lists), compile (policies to ACLs, and these into the dataplane), or all")
 	fs.Func("rules", "lists of the acl scenario, some of "+strings.Join(scenario.ACLRules(), ",")+" (default all)", words(&p.rules, scenario.ACLRules()))
 	fs.Func("loads", "traffic of the acl scenario, some of "+strings.Join(scenario.ACLLoads(), ",")+" (default all)", words(&p.loads, scenario.ACLLoads()))
 	fs.Func("cores", "cores of generator and worker (default 1,0)", numbers(&p.cores, 0, 1<<16))
@@ -59,8 +59,8 @@ func words(to *[]string, known []string) func(string) error {
 // complete checks the flags before anything is started.
 func (p *policyFlags) complete() error {
 	switch {
-	case !slices.Contains([]string{"acl", "all"}, p.scenario):
-		return fmt.Errorf("flag --scenario: %q is none of acl, all", p.scenario)
+	case !slices.Contains([]string{"acl", "compile", "all"}, p.scenario):
+		return fmt.Errorf("flag --scenario: %q is none of acl, compile, all", p.scenario)
 	case p.repetitions < 1:
 		return fmt.Errorf("flag --repetitions: %d is too few: want at least 1", p.repetitions)
 	case p.batch < 1 || p.batch > memif.MaxRingSize:
@@ -93,7 +93,70 @@ func runBenchPolicy(ctx context.Context, args []string) error {
 	if err := p.complete(); err != nil {
 		return err
 	}
-	return p.acl(ctx)
+	var errs []error
+	for _, s := range []struct {
+		name string
+		run  func(context.Context) error
+	}{{"compile", p.compile}, {"compile", p.apply}, {"acl", p.acl}} {
+		if (p.scenario == s.name || p.scenario == "all") && ctx.Err() == nil {
+			errs = append(errs, s.run(ctx))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// The cluster of the compile scenario: 1000 namespaces of ten pods, 250 pods on the node.
+const (
+	compileNamespaces = 1000
+	compileLocal      = 250
+)
+
+// compile measures the policy compiler.
+func (p *policyFlags) compile(ctx context.Context) error {
+	bar := &progressLine{out: os.Stderr}
+	result, err := scenario.Compile{
+		Title: "Millrace benchmark: Kubernetes policies to ACLs for one node", Version: version, Namespaces: compileNamespaces, Local: compileLocal,
+		Repetitions: p.repetitions, Changes: 50, Sizes: []int{100, 1000, 5000}, Progress: bar.show,
+	}.Run(ctx)
+	bar.clear()
+	if result != nil {
+		err = errors.Join(err, publish(result, filepath.Join(p.out, "compile")))
+	}
+	return err
+}
+
+// apply measures how the dataplanes take what was compiled.
+func (p *policyFlags) apply(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own binary: %w", err)
+	}
+	bar := &progressLine{out: os.Stderr}
+	result, err := scenario.Apply{
+		Title: "Millrace benchmark: the ACLs of a node into its dataplane", Routers: func() []*rig.Router {
+			list := p.routers(self)
+			list[0].Core = -1 // its main thread has a core of its own, as VPP's has
+			return list
+		},
+		Namespaces: compileNamespaces, Local: compileLocal, Repetitions: min(p.repetitions, 3), Progress: bar.show,
+	}.Run(ctx)
+	bar.clear()
+	if result != nil {
+		err = errors.Join(err, publish(result, filepath.Join(p.out, "apply")))
+	}
+	return err
+}
+
+// routers are the engine, and VPP where it is, with the plugins that the agent works with.
+func (p *policyFlags) routers(self string) []*rig.Router {
+	list := []*rig.Router{rig.EngineRouter(self, version, p.cores[1])}
+	if p.vppBin != "" {
+		list = append(list, rig.VPPRouter(p.vppBin, p.cores[1], p.cores[0], "acl", "urpf"))
+	}
+	for _, r := range list {
+		r.Arms = 2
+	}
+	return list
 }
 
 // acl measures what access lists cost the engine, and VPP where it is.
@@ -102,18 +165,11 @@ func (p *policyFlags) acl(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find own binary: %w", err)
 	}
-	routers := []*rig.Router{rig.EngineRouter(self, version, p.cores[1])}
-	if p.vppBin != "" {
-		routers = append(routers, rig.VPPRouter(p.vppBin, p.cores[1], p.cores[0], "acl"))
-	}
-	for _, r := range routers {
-		r.Arms = 2
-	}
 	timing := rig.DefaultTiming()
 	timing.Window = p.window
 	bar := &progressLine{out: os.Stderr}
 	result, err := scenario.ACL{
-		Title: "Millrace benchmark: IPv4 forwarding through access lists from memif to memif on one core", Routers: routers, Rules: p.rules, Loads: p.loads, Routes: p.routes,
+		Title: "Millrace benchmark: IPv4 forwarding through access lists from memif to memif on one core", Routers: p.routers(self), Rules: p.rules, Loads: p.loads, Routes: p.routes,
 		Size: 64, Batch: p.batch, Repetitions: p.repetitions, Timing: timing, Cores: [2]int{p.cores[0], p.cores[1]}, Progress: bar.show,
 	}.Run(ctx)
 	bar.clear()

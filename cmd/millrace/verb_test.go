@@ -61,7 +61,7 @@ func TestBadFlags(t *testing.T) {
 		{"bench", []string{"memif", "--cores", "0,60000"}, "flag --cores: core 60000 is none of"},
 		{"bench", []string{"memif", "--testpmd", missing}, "flag --testpmd (Debian's package dpdk-dev has it"},
 		{"bench", []string{"policy", "x"}, `argument "x": want flags only`},
-		{"bench", []string{"policy", "--scenario", "speed"}, `flag --scenario: "speed" is none of acl, all`},
+		{"bench", []string{"policy", "--scenario", "speed"}, `flag --scenario: "speed" is none of acl, compile, all`},
 		{"bench", []string{"policy", "--repetitions", "0"}, "flag --repetitions: 0 is too few"},
 		{"bench", []string{"policy", "--rules", "1k,9k"}, `"9k" is none of 10, 1k, 1k-pods, 10k`},
 		{"bench", []string{"policy", "--loads", "last"}, `"last" is none of first, 1k, 100k`},

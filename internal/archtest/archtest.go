@@ -53,7 +53,7 @@ func Law() []Room {
 			Why: "standard library and x/sys/unix only"},
 		{Path: "memif/examples", Owns: "small network functions to start from, each a program", May: []string{"memif"}},
 		{Path: "cni", Owns: "the plugin's verbs, request and reply", May: []string{"internal/memifspec", "internal/strictjson"}, Bans: []string{"go.fd.io/"}, Why: "no VPP knowledge in the plugin"},
-		{Path: "benchmarks", Owns: "scenarios, the rig, reports, stored results", May: []string{"cni", "vpp", "memif", "engine"}},
+		{Path: "benchmarks", Owns: "scenarios, the rig, reports, stored results", May: []string{"cni", "vpp", "memif", "engine", "cluster", "dataplane", "policy", "agent/program", "internal/policytest"}},
 		{Path: "internal/nodeconfig", Owns: "the NodeConfig file, decoded strictly", Pure: true,
 			Why: "bytes to a value; the pure start plan is made from it"},
 		{Path: "internal/netnstest", Owns: "namespaces and leak checks for tests"},
