@@ -45,10 +45,11 @@ func (w *Worker) recall(v *vector) {
 	if !v.plain {
 		special = 1<<flowBits - 1
 	}
-	for i := range v.n {
+	for n := range v.n {
+		i := uint8(n) // a vector is as long as an uint8 counts
 		s := b.flows.find(&v.key[i], v.hash[i], generation)
 		if s == nil {
-			misses = append(misses, uint8(i))
+			misses = append(misses, i)
 			continue
 		}
 		adj := s.adj
@@ -57,8 +58,8 @@ func (w *Worker) recall(v *vector) {
 			if bits&flowTCP != 0 && !closer {
 				closer = uint32(v.head[i].TCPFlags(v.size[i])&session.TCPFlags)&^s.leaf != 0
 			}
-			if closer && !w.renew(v, i, s) {
-				misses = append(misses, uint8(i))
+			if closer && !w.renew(v, int(i), s) {
+				misses = append(misses, i)
 				continue
 			}
 			judged += lanes(bits)
