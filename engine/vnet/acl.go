@@ -186,7 +186,8 @@ func (p *Plane) ACLs() iter.Seq[ACL] {
 	return slices.Values(out)
 }
 
-// SetACLLists replaces the lists of an interface, both directions in one step.
+// SetACLLists replaces the lists of an interface, both directions in one step; none when
+// something is wrong with one of them, where VPP may have replaced those for output.
 func (p *Plane) SetACLLists(index uint32, in, out []uint32) error {
 	return p.withInterface(index, func(i *iface) error {
 		return p.setLists(i, [2][]uint32{in, out})
