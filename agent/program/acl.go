@@ -17,8 +17,9 @@ import (
 type aclRef struct {
 	index  uint32
 	rules  int
-	denies bool // some rule does
-	all    bool // it permits whatever comes to it
+	denies bool  // some rule does
+	all    bool  // it permits whatever comes to it
+	spans  []int // how many of the machine's rules each rule is; Observe fills it
 }
 
 func aclRefOf(o dataplane.ACL, index uint32) aclRef {
@@ -55,10 +56,11 @@ func (p *Program) observeACLs(ctx context.Context, s *dataplane.State) error {
 			name = fmt.Sprintf("twice:%d", d.ACLIndex)
 		}
 		o := dataplane.ACL{Name: name}
-		for _, r := range d.R {
-			o.Rules = append(o.Rules, ruleOf(r))
-		}
-		p.acls[name] = aclRefOf(o, d.ACLIndex)
+		var spans []int
+		o.Rules, spans = rulesOf(d.R)
+		ref := aclRefOf(o, d.ACLIndex)
+		ref.spans = spans
+		p.acls[name] = ref
 		s.Put(o)
 	}
 	return nil
@@ -68,7 +70,7 @@ func (p *Program) observeACLs(ctx context.Context, s *dataplane.State) error {
 func (p *Program) createACLs(ctx context.Context, steps []dataplane.Step) []error {
 	b := newBatch(len(steps))
 	for i, step := range steps {
-		b.add(i, writeACL(step.Object.(dataplane.ACL), none), p.unguarded)
+		b.add(i, p.writeACL(step.Object.(dataplane.ACL), none), p.unguarded)
 	}
 	b.run(ctx, p.conn)
 	for n, e := range b.exchanges {
@@ -118,12 +120,11 @@ func aclName(names map[uint32]string, index uint32) string {
 }
 
 // writeACL makes a new ACL, index none, or replaces one where it is bound.
-func writeACL(o dataplane.ACL, index uint32) vpp.Exchange {
-	req := &acl.ACLAddReplace{ACLIndex: index, Tag: mark + o.Name, R: make([]acl_types.ACLRule, 0, len(o.Rules))}
-	for _, r := range o.Rules {
-		req.R = append(req.R, wireRule(r))
+func (p *Program) writeACL(o dataplane.ACL, index uint32) vpp.Exchange {
+	return vpp.Exchange{
+		Request: &acl.ACLAddReplace{ACLIndex: index, Tag: mark + o.Name, R: p.wireRules(o.Rules)},
+		Reply:   &acl.ACLAddReplaceReply{},
 	}
-	return vpp.Exchange{Request: req, Reply: &acl.ACLAddReplaceReply{}}
 }
 
 func deleteACL(index uint32) vpp.Exchange {

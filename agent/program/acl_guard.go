@@ -28,7 +28,8 @@ const replaceMax = 50_000
 // What VPP 25.10 cannot do: a session there ends with the first packet that the new lists
 // forbid, and an answer to an earlier one, if under way, is then judged as the first packet
 // of a flow in the other direction. Where that is permitted and makes a session, the flow
-// lives on by it. The engine knows such answers.
+// lives on by it. The engine knows such answers; what is done about them on VPP stands in
+// acl_answers.go.
 func (p *Program) guard(ctx context.Context, steps []dataplane.Step) []error {
 	if p.unguarded != nil {
 		return slices.Repeat([]error{p.unguarded}, len(steps))
@@ -63,7 +64,7 @@ func (p *Program) replaceable(o dataplane.ACL) bool {
 func (p *Program) replace(ctx context.Context, o dataplane.ACL) []error {
 	index, err := p.acl(o.Name)
 	b := newBatch(1)
-	b.add(0, writeACL(o, index), err)
+	b.add(0, p.writeACL(o, index), err)
 	if b.run(ctx, p.conn); b.errs[0] == nil {
 		p.acls[o.Name] = aclRefOf(o, index)
 	}
@@ -85,7 +86,7 @@ func (s *swap) write(ctx context.Context) {
 	b := newBatch(len(s.steps))
 	for i, step := range s.steps {
 		if o, ok := step.Object.(dataplane.ACL); ok {
-			b.add(i, writeACL(o, none), nil)
+			b.add(i, s.program.writeACL(o, none), nil)
 		}
 	}
 	b.run(ctx, s.program.conn)

@@ -37,6 +37,9 @@ func (p *Program) prepareACLs(ctx context.Context) error {
 			return fmt.Errorf("%s: %w %s", command, err, strings.TrimSpace(text))
 		}
 	}
+	if err := p.learnAnswers(ctx); err != nil {
+		return err
+	}
 	return p.countMatches(ctx)
 }
 

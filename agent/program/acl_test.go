@@ -356,6 +356,32 @@ func addRule(ctx context.Context, conn *vpp.Conn, src string) error {
 	return err
 }
 
+// TestSpread: rules that are written as several are read back as what they are, and none
+// is taken for such that is not.
+func TestSpread(t *testing.T) {
+	o, _ := wanted(t, "acl x rule=permit,0.0.0.0/0,0.0.0.0/0,proto=6 rule=permit+reflect,0.0.0.0/0,0.0.0.0/0 rule=permit+reflect,::/0,::/0"+
+		" rule=permit,::/0,::/0 rule=permit+reflect,10.0.0.0/8,0.0.0.0/0 rule=deny,0.0.0.0/0,0.0.0.0/0").Object(dataplane.ACL{Name: "x"}.Key())
+	rules := o.(dataplane.ACL).Rules
+	wire := (&Program{spreads: true}).wireRules(rules)
+	if len(wire) != len(rules)+2*3 {
+		t.Errorf("%d rules were written as %d", len(rules), len(wire))
+	}
+	back, spans := rulesOf(wire)
+	if !slices.Equal(back, rules) || !slices.Equal(spans, []int{1, 4, 4, 1, 1, 1}) {
+		t.Errorf("read back as %v, %v", back, spans)
+	}
+	for i := range wire {
+		cut := slices.Delete(slices.Clone(wire), i, i+1)
+		if back, _ := rulesOf(cut); slices.Equal(back, rules) {
+			t.Errorf("without the machine's rule %d nothing is missing", i)
+		}
+	}
+	plain := (&Program{}).wireRules(rules)
+	if back, spans := rulesOf(plain); !slices.Equal(back, rules) || len(spans) != len(plain) {
+		t.Errorf("plain rules are read as %v, %v", back, spans)
+	}
+}
+
 // TestUnguarded: on a machine without ACLs nothing is opened that has to be bound to some.
 func TestUnguarded(t *testing.T) {
 	p := refuser(t)

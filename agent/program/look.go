@@ -14,6 +14,9 @@ import (
 type Sight struct {
 	State dataplane.State   // interfaces, ACLs, routes and bindings
 	ACLs  map[string]uint32 // acl_index by name, valid in this life of the machine
+	// Spans is how many of the machine's rules, and so of its counters, each rule of an ACL
+	// is, by name.
+	Spans map[string][]int
 }
 
 // Look observes the ACLs of a machine that another process programs. Unlike New, it sets
@@ -46,9 +49,9 @@ func Look(ctx context.Context, conn *vpp.Conn, owner string) (Sight, error) {
 			}
 		}
 	}
-	sight := Sight{State: s, ACLs: map[string]uint32{}}
+	sight := Sight{State: s, ACLs: map[string]uint32{}, Spans: map[string][]int{}}
 	for name, ref := range p.acls {
-		sight.ACLs[name] = ref.index
+		sight.ACLs[name], sight.Spans[name] = ref.index, ref.spans
 	}
 	return sight, nil
 }

@@ -36,6 +36,7 @@ type Program struct {
 	acls      map[string]aclRef               // ours by name; filled and kept like ports
 	bound     map[string]dataplane.ACLBinding // what our interfaces are bound to, by name; likewise
 	unguarded error                           // why the machine has no ACLs; nil = it has
+	spreads   bool                            // rules that reflect everything are written as several
 
 	sockets       memifSockets    // everybody's; filled and kept like ports
 	unusedSockets map[uint32]bool // of sockets, at the last Observe: whether one is ours and no interface's

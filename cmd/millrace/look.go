@@ -54,8 +54,14 @@ func lookAt(ctx context.Context, cfg nodeconfig.Config, node string) (m explain.
 	}
 	m = explain.Machine{Node: node, State: sight.State, Indexes: sight.ACLs, Matches: map[string][]uint64{}}
 	for name, index := range sight.ACLs {
-		for _, c := range counts[index] {
-			m.Matches[name] = append(m.Matches[name], c.Packets)
+		first := 0
+		for _, span := range sight.Spans[name] {
+			sum := uint64(0)
+			for _, c := range counts[index][min(first, len(counts[index])):min(first+span, len(counts[index]))] {
+				sum += c.Packets
+			}
+			m.Matches[name] = append(m.Matches[name], sum)
+			first += span
 		}
 	}
 	return m, nil

@@ -29,7 +29,7 @@ const (
 	UDP  Kind = iota // datagrams one way
 	Echo             // UDP that the other end sends back; a number has arrived when it is back
 	Late             // Echo that takes a while, so that answers are under way at any time
-	TCP              // one connection, made by Start, with a number per write
+	TCP              // one connection, made by Start, with a number per write, answered late
 	Ping             // ICMP echo requests; a number has arrived when its reply has
 )
 
@@ -267,8 +267,11 @@ func (f *Flow) startTCP(from, to End) error {
 				return
 			}
 			f.arrive(number(b))
+			answer := slices.Clone(b)
+			time.AfterFunc(lateness, func() { server.Write(answer) }) // until the flow ends
 		}
 	})
+	f.wg.Go(func() { io.Copy(io.Discard, client) })
 	f.wg.Go(func() {
 		f.send(func(n uint64) error {
 			_, err := client.Write(appendNumber(nil, n))
