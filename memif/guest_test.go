@@ -182,7 +182,8 @@ func (g *guest) enter(t testing.TB, path string) answer {
 	return a
 }
 
-// admitted is a guest whose link is up. A link of before may take a moment to be gone.
+// admitted is a guest whose link is up. A link of before may take a moment to be gone, and
+// on a busy machine the guest itself can be late.
 func (h host) admitted(t testing.TB, seals int) *guest {
 	t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Microsecond) {
@@ -192,7 +193,7 @@ func (h host) admitted(t testing.TB, seals int) *guest {
 		case a.kind == rawTypeConnected:
 			until(t, "link up", func() bool { return h.Status().Up })
 			return g
-		case time.Now().After(end) || a.reason != "Already connected":
+		case time.Now().After(end) || a.reason != "Already connected" && a.reason != "the peer did not answer in time":
 			t.Fatalf("a good client was answered %+v", a)
 		}
 	}
