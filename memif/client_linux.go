@@ -46,11 +46,15 @@ func (s *Socket) once(ctx context.Context, i *Interface) error {
 	if err != nil {
 		return err
 	}
-	c := newControl(sock)
-	defer sock.Close()
+	return s.attend(ctx, i, newControl(sock))
+}
+
+// attend is one connection from HELLO to its end.
+func (s *Socket) attend(ctx context.Context, i *Interface, c *control) error {
+	defer c.sock.Close()
 	defer context.AfterFunc(ctx, func() { c.interrupt(endOf(ctx)) })()
 	a := &active{socket: s, control: c, of: i}
-	err = a.establish()
+	err := a.establish()
 	if a.up {
 		err = c.hold(ctx, i, a.link)
 	}
