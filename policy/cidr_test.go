@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/millrace/millrace/dataplane"
@@ -175,7 +176,8 @@ func TestSpans(t *testing.T) {
 // TestNames: names fit, can stand in a tag, and differ.
 func TestNames(t *testing.T) {
 	seen := map[string]string{}
-	for _, head := range []string{"policy/a/b", "policy/a/B_", "policy/a/ü", "policy/" + fmt.Sprint("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa") + "/x", "policy/" + fmt.Sprint("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa") + "/y"} {
+	long := strings.Repeat("a", 63)
+	for _, head := range []string{"policy/a/b", "policy/a/B_", "policy/a/ü", "policy/" + long + "/x", "policy/" + long + "/y"} {
 		for i := range 30 {
 			tail := fmt.Sprintf("ingress/%d/pass", i)
 			name := aclName(head, tail, hashText(head, tail))

@@ -78,6 +78,7 @@ func (o Options) orDefaults() Options {
 	if o.InterfaceACLs == 0 {
 		o.InterfaceACLs = dataplane.BindingMax
 	}
+	o.InterfaceACLs = max(o.InterfaceACLs, 4)
 	return o
 }
 
