@@ -23,10 +23,16 @@ func city(namespaces, here int) (cluster.Snapshot, []cluster.PodKey) {
 	return s, pods
 }
 
-// BenchmarkCompile is the compile of a whole cluster for a node with 250 pods. kept-MB is
-// what the Compiler and its Result hold in memory.
+// BenchmarkCompile is the compile of a whole cluster, of 10,000 pods and of as many as
+// Kubernetes allows. kept-MB is what the Compiler and its Result hold in memory beside the
+// facts.
 func BenchmarkCompile(b *testing.B) {
-	s, local := city(1000, 250)
+	b.Run("pods=10000/here=250", func(b *testing.B) { compileCity(b, 1000, 250) })
+	b.Run("pods=150000/here=110", func(b *testing.B) { compileCity(b, 15000, 110) })
+}
+
+func compileCity(b *testing.B, namespaces, here int) {
+	s, local := city(namespaces, here)
 	changed := cluster.Compare(cluster.Snapshot{}, s)
 	heap := func() uint64 {
 		runtime.GC()
@@ -59,6 +65,8 @@ func BenchmarkCompile(b *testing.B) {
 	b.ReportMetric(float64(least), "least-rules")
 	b.ReportMetric(float64(len(r.ACLs)), "acls")
 	b.ReportMetric(float64(applied), "applied")
+	runtime.KeepAlive(s)
+	runtime.KeepAlive(changed)
 }
 
 // BenchmarkChange is a change of one pod elsewhere that is a peer of rules here.

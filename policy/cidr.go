@@ -156,7 +156,7 @@ func (s *addresses) settle() {
 			s.sorted = slices.Insert(s.sorted, i, a)
 		}
 	}
-	s.loose = s.loose[:0]
+	s.loose = nil
 }
 
 func (s *addresses) empty() bool { return len(s.sorted)+len(s.loose) == 0 }

@@ -61,16 +61,14 @@ func (c *Compiler) takePolicies(s cluster.Snapshot, changed cluster.Changes) {
 	for key := range changed.NetworkPolicies {
 		n := c.space(key.Namespace)
 		n.changed = c.round
-		i, found := slices.BinarySearchFunc(n.policies, key.Name, func(p *networkPolicy, name string) int { return strings.Compare(p.object.Name, name) })
+		i, found := slices.BinarySearchFunc(n.policies, key.Name, func(h *heldPolicy, name string) int { return strings.Compare(h.fact.Key.Name, name) })
 		p, ok := s.NetworkPolicies[key]
-		if ok && !found {
-			n.policies = slices.Insert(n.policies, i, nil)
-		}
+		p.Key = key
 		switch {
+		case ok && found:
+			n.policies[i] = &heldPolicy{fact: p}
 		case ok:
-			c.ids++
-			n.policies[i] = readNetworkPolicy(p)
-			n.policies[i].id = c.ids
+			n.policies = slices.Insert(n.policies, i, &heldPolicy{fact: p})
 		case found:
 			n.policies = slices.Delete(n.policies, i, i+1)
 			c.heard[n.name] = true
@@ -95,6 +93,20 @@ func (c *Compiler) takePolicies(s cluster.Snapshot, changed cluster.Changes) {
 	slices.SortFunc(c.clusterPolicies, func(a, b *clusterPolicy) int {
 		return cmp.Or(cmp.Compare(a.priority, b.priority), strings.Compare(a.object.Name, b.object.Name))
 	})
+}
+
+// policiesOf are the NetworkPolicies of a namespace, by name.
+func (c *Compiler) policiesOf(n *namespace) []*networkPolicy {
+	list := make([]*networkPolicy, len(n.policies))
+	for i, h := range n.policies {
+		if h.read == nil {
+			c.ids++
+			h.read = readNetworkPolicy(h.fact)
+			h.read.id = c.ids
+		}
+		list[i] = h.read
+	}
+	return list
 }
 
 func (c *Compiler) takeLocals(local []cluster.PodKey) {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"crypto/sha256"
 	"maps"
 	"net/netip"
 	"slices"
@@ -18,26 +19,35 @@ type namespace struct {
 	known    bool // there is an object of it; else it is only heard of
 	labels   labels.Set
 	changed  uint64 // the round of the last change of its labels or policies
-	classes  map[string]*class
-	sets     []*podSet        // that can mean pods of it
-	policies []*networkPolicy // by name
+	classes  map[classKey]*class
+	sets     []*podSet     // that can mean pods of it
+	policies []*heldPolicy // by name
+}
+
+// heldPolicy is a NetworkPolicy that is read once a pod of its namespace is here.
+type heldPolicy struct {
+	fact cluster.NetworkPolicy
+	read *networkPolicy
 }
 
 // class is the pods of a namespace that have the same labels. No selector tells them
 // apart, so that selectors are asked once for all of them.
 type class struct {
 	namespace *namespace
-	key       string
+	key       classKey
 	labels    labels.Set
-	pods      map[*pod]struct{}
+	pods      []*pod    // in any order
 	sets      []*podSet // that hold these pods
 }
 
-// pod is what policies need to know of one.
+// classKey is a hash of labels.
+type classKey [16]byte
+
+// pod is what policies need to know of one. A cluster has many: it is small.
 type pod struct {
-	key         cluster.PodKey
 	uid         string
 	class       *class
+	at          int32 // where it stands in class.pods
 	hostNetwork bool
 	addresses   []netip.Addr   // by which others know it; none on the host's network or once completed
 	ports       []cluster.Port // the named ones
@@ -71,7 +81,7 @@ type facts struct {
 	nodeSets   map[string]*nodeSet
 	work       Work
 
-	keys []string // both for use in classKey
+	keys []string // both for use in classOf
 	text []byte
 }
 
@@ -112,7 +122,7 @@ func (f *facts) take(s cluster.Snapshot, changed cluster.Changes) {
 func (f *facts) space(name string) *namespace {
 	n := f.namespaces[name]
 	if n == nil {
-		n = &namespace{name: name, labels: labels.Set{corev1.LabelMetadataName: name}, changed: f.round, classes: map[string]*class{}}
+		n = &namespace{name: name, labels: labels.Set{corev1.LabelMetadataName: name}, changed: f.round, classes: map[classKey]*class{}}
 		f.namespaces[name] = n
 		f.enterSpace(n)
 	}
@@ -189,7 +199,7 @@ func (f *facts) takePod(s cluster.Snapshot, key cluster.PodKey) {
 		return
 	}
 	if p == nil {
-		p = &pod{key: key}
+		p = &pod{}
 		f.pods[key] = p
 	}
 	f.place(p, fact)
@@ -199,29 +209,29 @@ func (f *facts) takePod(s cluster.Snapshot, key cluster.PodKey) {
 
 // place gives a pod its class and its addresses, and both to the sets they belong to.
 func (f *facts) place(p *pod, fact cluster.Pod) {
-	list := peerAddresses(fact, f.attached[p.key])
-	key := f.classKey(fact.Labels)
-	if p.class != nil && p.class.key == string(key) {
+	list := peerAddresses(fact, f.attached[fact.Key])
+	key := f.classOf(fact.Labels)
+	if p.class != nil && p.class.key == key {
 		if !slices.Equal(list, p.addresses) {
 			for _, set := range p.class.sets {
 				set.replace(p.addresses, list, f.round)
 			}
-			p.addresses = list
 		}
+		p.addresses = list
 		return
 	}
 	if p.class != nil {
 		f.leaveClass(p)
 	}
-	n := f.space(p.key.Namespace)
-	c := n.classes[string(key)]
+	n := f.space(fact.Key.Namespace)
+	c := n.classes[key]
 	if c == nil {
-		c = &class{namespace: n, key: string(key), labels: fact.Labels, pods: map[*pod]struct{}{}}
-		n.classes[c.key] = c
+		c = &class{namespace: n, key: key, labels: fact.Labels}
+		n.classes[key] = c
 		f.enterSets(c)
 	}
-	p.class, p.addresses = c, list
-	c.pods[p] = struct{}{}
+	p.class, p.addresses, p.at = c, list, int32(len(c.pods))
+	c.pods = append(c.pods, p)
 	for _, set := range c.sets {
 		set.replace(nil, list, f.round)
 	}
@@ -229,7 +239,10 @@ func (f *facts) place(p *pod, fact cluster.Pod) {
 
 func (f *facts) leaveClass(p *pod) {
 	c := p.class
-	delete(c.pods, p)
+	last := len(c.pods) - 1
+	c.pods[p.at] = c.pods[last]
+	c.pods[p.at].at = p.at
+	c.pods = slices.Delete(c.pods, last, last+1)
 	for _, set := range c.sets {
 		set.replace(p.addresses, nil, f.round)
 	}
@@ -246,6 +259,9 @@ func peerAddresses(p cluster.Pod, a attached) []netip.Addr {
 	if p.HostNetwork || p.Phase == corev1.PodSucceeded || p.Phase == corev1.PodFailed {
 		return nil
 	}
+	if len(a.addresses) == 0 && len(p.Addresses) == 1 && p.Addresses[0].IsValid() {
+		return p.Addresses
+	}
 	list := slices.Clone(p.Addresses)
 	if a.sameLife(p.UID) {
 		list = append(list, a.addresses...)
@@ -255,8 +271,7 @@ func peerAddresses(p cluster.Pod, a attached) []netip.Addr {
 	return slices.Compact(list)
 }
 
-// classKey is the text of labels, valid until the next call.
-func (f *facts) classKey(set map[string]string) []byte {
+func (f *facts) classOf(set map[string]string) classKey {
 	f.keys, f.text = f.keys[:0], f.text[:0]
 	for key := range set {
 		f.keys = append(f.keys, key)
@@ -267,7 +282,8 @@ func (f *facts) classKey(set map[string]string) []byte {
 		f.text = append(append(append(f.text, '.'), key...), set[key]...)
 		f.text = append(f.text, 0)
 	}
-	return f.text
+	sum := sha256.Sum256(f.text)
+	return classKey(sum[:len(classKey{})])
 }
 
 func (f *facts) takeNodes(s cluster.Snapshot, changed cluster.Set[string]) {

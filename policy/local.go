@@ -62,7 +62,7 @@ func (c *Compiler) find(l *localPod) {
 
 // findNetworkPolicies puts rules that change with facts last.
 func (c *Compiler) findNetworkPolicies(l *localPod, n *namespace) {
-	for _, p := range n.policies {
+	for _, p := range c.policiesOf(n) {
 		c.facts.work.Matches++
 		if p.selector.Matches(l.pod.class.labels) {
 			l.networkPolicies = append(l.networkPolicies, p)
@@ -112,7 +112,7 @@ func (c *Compiler) findClusterPolicies(l *localPod) {
 // first packet passes.
 func (c *Compiler) findUnknown(l *localPod, n *namespace) {
 	if n != nil {
-		for _, p := range n.policies {
+		for _, p := range c.policiesOf(n) {
 			for d, isolates := range p.isolates {
 				l.isolated[d] = l.isolated[d] || isolates
 			}

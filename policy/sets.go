@@ -86,7 +86,7 @@ func (f *facts) enter(c *class, s *podSet) {
 		return
 	}
 	c.sets = append(c.sets, s)
-	for p := range c.pods {
+	for _, p := range c.pods {
 		s.replace(nil, p.addresses, f.round)
 	}
 }
@@ -110,7 +110,7 @@ func (f *facts) leaveSpace(n *namespace) {
 
 func (f *facts) leaveSets(c *class) {
 	for _, s := range c.sets {
-		for p := range c.pods {
+		for _, p := range c.pods {
 			s.replace(p.addresses, nil, f.round)
 		}
 	}
