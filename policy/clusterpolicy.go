@@ -53,7 +53,7 @@ func readClusterPolicy(p cluster.ClusterPolicy) *clusterPolicy {
 			}
 		}
 		if len(rules) > 0 && (subjectErr != nil || tierErr != nil) {
-			c.rules[d] = []*rule{closed(Direction(d), -1)}
+			c.rules[d] = []*rule{closed(Direction(d), -1, "")}
 		}
 	}
 	c.err = errors.Join(errs...)
@@ -84,6 +84,7 @@ func readSubject(s policyv1alpha2.ClusterNetworkPolicySubject) (podSelector, err
 // clusterRule is a rule of either direction; peers of ingress have fewer fields.
 type clusterRule struct {
 	path, peersField string
+	name             string
 	action           policyv1alpha2.ClusterNetworkPolicyRuleAction
 	peers            []policyv1alpha2.ClusterNetworkPolicyEgressPeer
 	protocols        []policyv1alpha2.ClusterNetworkPolicyProtocol
@@ -91,7 +92,7 @@ type clusterRule struct {
 
 func ingressRules(spec policyv1alpha2.ClusterNetworkPolicySpec) (list []clusterRule) {
 	for i, r := range spec.Ingress {
-		c := clusterRule{path: fmt.Sprintf("spec.ingress[%d]", i), peersField: "from", action: r.Action, protocols: r.Protocols}
+		c := clusterRule{path: fmt.Sprintf("spec.ingress[%d]", i), peersField: "from", name: r.Name, action: r.Action, protocols: r.Protocols}
 		for _, p := range r.From {
 			c.peers = append(c.peers, policyv1alpha2.ClusterNetworkPolicyEgressPeer{Namespaces: p.Namespaces, Pods: p.Pods})
 		}
@@ -102,14 +103,14 @@ func ingressRules(spec policyv1alpha2.ClusterNetworkPolicySpec) (list []clusterR
 
 func egressRules(spec policyv1alpha2.ClusterNetworkPolicySpec) (list []clusterRule) {
 	for i, r := range spec.Egress {
-		list = append(list, clusterRule{fmt.Sprintf("spec.egress[%d]", i), "to", r.Action, r.To, r.Protocols})
+		list = append(list, clusterRule{fmt.Sprintf("spec.egress[%d]", i), "to", r.Name, r.Action, r.To, r.Protocols})
 	}
 	return list
 }
 
 // read returns the rule, nil if it matches nothing, and what is wrong with it.
 func (c clusterRule) read(d Direction, index int) (*rule, error) {
-	r := &rule{direction: d, index: index}
+	r := &rule{direction: d, index: index, name: c.name}
 	read := ruleReader{}
 	switch c.action {
 	case policyv1alpha2.ClusterNetworkPolicyRuleActionAccept:
@@ -143,7 +144,7 @@ func (c clusterRule) read(d Direction, index int) (*rule, error) {
 		if c.action == policyv1alpha2.ClusterNetworkPolicyRuleActionAccept {
 			return nil, err
 		}
-		return closed(d, index), err
+		return closed(d, index, c.name), err
 	}
 	r.finish()
 	return r, nil

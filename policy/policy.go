@@ -132,8 +132,9 @@ func (o Object) Ref() cluster.Ref {
 type Origin struct {
 	Object    Object
 	Direction Direction
-	Rule      int // of the object, from 0; -1 = the object itself
-	Rules     int // so many rules of the ACL
+	Rule      int    // of the object, from 0; -1 = the object itself
+	Name      string // of that rule, if it has one
+	Rules     int    // so many rules of the ACL
 	// Via is the rule that passed to this one, empty for most.
 	Via string
 }
@@ -146,6 +147,9 @@ func (o Origin) String() string {
 	}
 	if o.Rule >= 0 {
 		text += fmt.Sprintf(" rule %d", o.Rule)
+	}
+	if o.Name != "" {
+		text += fmt.Sprintf(" %q", o.Name)
 	}
 	if o.Via != "" {
 		text += " passed by " + o.Via

@@ -39,7 +39,8 @@ const (
 // rule is one rule of a policy, read and checked. It is never changed.
 type rule struct {
 	direction Direction
-	index     int // in the object; -1 = no rule of it
+	index     int    // in the object; -1 = no rule of it
+	name      string // if it has one
 	action    action
 	who       peers
 	spans     []span     // by number
@@ -85,8 +86,8 @@ func (r *rule) volatile() bool {
 }
 
 // closed is the rule of a policy that cannot be understood: it denies everything.
-func closed(d Direction, index int) *rule {
-	r := &rule{direction: d, index: index, action: deny, who: peers{everyone: true}, spans: everything()}
+func closed(d Direction, index int, name string) *rule {
+	r := &rule{direction: d, index: index, name: name, action: deny, who: peers{everyone: true}, spans: everything()}
 	r.finish()
 	return r
 }

@@ -22,7 +22,7 @@ func (o ordered) appendKey(key []byte) []byte {
 }
 
 func (o ordered) origin() Origin {
-	return Origin{Object: *o.object, Direction: o.rule.direction, Rule: o.rule.index}
+	return Origin{Object: *o.object, Direction: o.rule.direction, Rule: o.rule.index, Name: o.rule.name}
 }
 
 // tier writes the ACLs of a tier for one pod: one per policy, and one more per rule that
@@ -88,7 +88,7 @@ func (b *build) inForce(uses []use) []use {
 			list = append(list, u)
 		case u.rule.action != accept:
 			shut = u.object
-			r := closed(u.rule.direction, u.rule.index)
+			r := closed(u.rule.direction, u.rule.index, u.rule.name)
 			list = append(list, use{object: u.object, policy: u.policy, tier: u.tier, rule: r, key: r.key})
 		}
 	}
