@@ -259,7 +259,6 @@ func (a *aclRun) kind(ctx context.Context, load aclLoad) error {
 }
 
 // round measures the cases one after the other, each with all routers next to each other.
-// A case counts if the cores were as far apart as without policy.
 func (a *aclRun) round(ctx context.Context, load aclLoad, n int, open []*aclCase) error {
 	var none []aclWindow
 	for _, c := range open {
@@ -277,7 +276,7 @@ func (a *aclRun) round(ctx context.Context, load aclLoad, n int, open []*aclCase
 		if c == a.cases[0] {
 			none = windows
 		}
-		distance := distanceOf(append(windows, none...))
+		distance := distanceOf(windows)
 		c.kept[distance]++
 		for i, w := range windows {
 			if distance == "mixed" {

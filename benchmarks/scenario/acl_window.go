@@ -223,7 +223,7 @@ func (a *aclRun) keep(w, none aclWindow) {
 		a.result.Add(m, v)
 	}
 	one("cycles", "cycles/packet", fmt.Sprintf("the worker's core at %.2f GHz (measured) divided by the rate", a.hertz/1e9), benchmarks.Lower, a.hertz/w.rate())
-	if w.c != none.c {
+	if w.c != none.c && w.cond.Distance == none.cond.Distance {
 		one("share", "% of no policy", "the rate beside that of the same router without policy, in the same round", benchmarks.Higher, 100*w.rate()/none.rate())
 	}
 	aside = true
