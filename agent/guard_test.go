@@ -184,7 +184,7 @@ func TestIntegrationGuardedFromTheStart(t *testing.T) {
 
 			// The machine dies, and with it all that guards.
 			stop()
-			stop = m.Start(t)
+			m.Start(t) // ends with the test
 			m.Connect(t)
 			l.mustApply(t, d.change(b, true))
 			l.have(t, facts)

@@ -68,7 +68,7 @@ func (s *scribbler) mark() uint16 {
 }
 
 func (s *scribbler) index(r rawRing) {
-	if s.rarely() && s.rarely() {
+	if s.rand.IntN(s.rare*s.rare) == 0 {
 		r.setHead(uint16(s.rand.Uint32()))
 		r.setTail(uint16(s.rand.Uint32()))
 		return
