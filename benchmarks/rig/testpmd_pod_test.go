@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ kind: Pod
 metadata:
   namespace: rig
   name: function
+  labels: {app: function}
   annotations:
     millrace.io/memif: '[{"name": "memif0"}, {"name": "wide", "rxQueues": 4, "txQueues": 4, "secret": "keys/psk"}]'
 ---
@@ -24,6 +26,23 @@ apiVersion: v1
 kind: Secret
 metadata: {namespace: rig, name: keys}
 stringData: {psk: opensesame}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: rig, name: client}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: rig, name: stranger}
+`
+
+// guardFacts is a policy that lets one address through to the function.
+const guardFacts = `apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: rig, name: function}
+spec:
+  podSelector: {matchLabels: {app: function}}
+  ingress: [{from: [{ipBlock: {cidr: %s/32}}]}]
 `
 
 // TestIntegrationTestpmdPod: DPDK's testpmd, which none of us wrote, is the network function
@@ -56,10 +75,7 @@ func TestIntegrationTestpmdPod(t *testing.T) {
 			{"four queues and a secret", wide, "socket=millrace/wide,secret=opensesame", []string{"--rxq=4", "--txq=4"}},
 		} {
 			t.Run(tt.name, func(t *testing.T) {
-				to := tt.port.addresses[0]
-				if !to.Is4() {
-					to = tt.port.addresses[1]
-				}
+				to := ipv4(tt.port.addresses)
 				for range 2 {
 					p := startTestpmd(t, l, m, function, testpmd, tt.vdev, tt.args...)
 					pingAddr(t, l, m, client, to)
@@ -68,7 +84,38 @@ func TestIntegrationTestpmdPod(t *testing.T) {
 				}
 			})
 		}
+		t.Run("guarded by a policy", func(t *testing.T) {
+			stranger, to := add(t, bed, "stranger"), ipv4(plain.addresses)
+			startTestpmd(t, l, m, function, testpmd, "socket=millrace/memif0")
+			pingAddr(t, l, m, stranger, to)
+			policy := fmt.Sprintf(guardFacts, ipv4(client.Addresses))
+			if err := os.WriteFile(m.path("facts", "policy.yaml"), []byte(policy), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			shutOut(t, l, stranger, to)
+			pingAddr(t, l, m, client, to)
+			shutOut(t, l, stranger, to)
+		})
 	})
+}
+
+// ipv4 is the first of the addresses that is one.
+func ipv4(list []netip.Addr) netip.Addr {
+	return list[slices.IndexFunc(list, netip.Addr.Is4)]
+}
+
+// shutOut waits until pings are not answered any more.
+func shutOut(t *testing.T, l *Launcher, from *Pod, to netip.Addr) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; {
+		out, err := l.Run(t.Context(), from.Namespace, Command("ping", "-n", "-c", "5", "-i", "0.1", "-W", "1", to.String()))
+		if err != nil {
+			return // none of the five
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s is still let through to %s:\n%s", from.Name, to, out)
+		}
+	}
 }
 
 // startTestpmd starts a testpmd in the pod that answers ARP and echo requests.
