@@ -290,6 +290,9 @@ func (t *Table) Add(k *Keys, policy, now uint32) (Ref, Added) {
 		return Ref{}, Full
 	}
 	place := s.take()
+	if next := s.ahead(); uint64(next) < uint64(len(t.records)) {
+		prefetch(&t.records[next])
+	}
 	rec := &t.records[place]
 	rec.fill(key, t.faces[i].life.Load(), policy, now)
 	version := rec.version.Add(1)
@@ -330,6 +333,16 @@ func (s *shard) take() uint32 {
 	}
 	s.next++
 	return s.next - 1
+}
+
+// ahead is the place that take comes to a few sessions later: with those of the other
+// shards between, there is time until then to bring its line near.
+func (s *shard) ahead() uint32 {
+	const sessions = 2
+	if n := len(s.free); n >= sessions {
+		return s.free[n-sessions]
+	}
+	return s.next + sessions - 1
 }
 
 // Delete ends a session.
