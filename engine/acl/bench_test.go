@@ -233,17 +233,9 @@ func BenchmarkMatch(b *testing.B) {
 					ns := float64(b.Elapsed().Nanoseconds()) / float64(b.N)
 					b.ReportMetric(linear/ns, "x")
 				}
-				b.Run(where+"/one", func(b *testing.B) {
+				b.Run(where, func(b *testing.B) {
 					for i := range b.N {
 						c.Match(&keys[i%benchKeys])
-					}
-					report(b)
-				})
-				b.Run(where+"/batch", func(b *testing.B) {
-					var out [256]acl.Verdict
-					for i := 0; i < b.N; i += 256 {
-						k := keys[i%benchKeys:]
-						c.MatchBatch(k[:256], out[:])
 					}
 					report(b)
 				})

@@ -223,15 +223,13 @@ func describe(lists [][]acl.Rule, k acl.Key) string {
 	return b.String()
 }
 
-// judge compares Match and MatchBatch with the linear walk.
+// judge compares Match with the linear walk.
 func judge(t *testing.T, lists [][]acl.Rule, keys []acl.Key) {
 	t.Helper()
 	c, err := chain(lists)
 	if err != nil {
 		t.Fatal(err)
 	}
-	batch := make([]acl.Verdict, len(keys))
-	c.MatchBatch(keys, batch)
 	for i := range keys {
 		want := linear(lists, &keys[i])
 		if got := c.Match(&keys[i]); got != want {
@@ -239,9 +237,6 @@ func judge(t *testing.T, lists [][]acl.Rule, keys []acl.Key) {
 			c, _ := chain(small)
 			t.Fatalf("got %+v, want %+v; shrunk to %+v instead of %+v:\n%s", got, want,
 				c.Match(&keys[i]), linear(small, &keys[i]), describe(small, keys[i]))
-		}
-		if batch[i] != want {
-			t.Fatalf("key %d of a batch of %d: got %+v, want %+v:\n%s", i, len(keys), batch[i], want, describe(nil, keys[i]))
 		}
 	}
 }
@@ -338,14 +333,13 @@ func TestMatchAllocatesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		keys, out := make([]acl.Key, 300), make([]acl.Verdict, 300)
+		keys := make([]acl.Key, 300)
 		for i := range keys {
 			keys[i] = s.key(slices.Concat(lists...))
 		}
 		n := testing.AllocsPerRun(20, func() {
-			c.MatchBatch(keys, out)
 			for i := range keys {
-				out[i] = c.Match(&keys[i])
+				c.Match(&keys[i])
 			}
 		})
 		if n != 0 {

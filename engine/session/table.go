@@ -47,12 +47,12 @@ type shard struct {
 	_    [24]byte
 }
 
-// New returns a table for max sessions on interfaces below the given number. Memory that
+// New returns a table for most sessions on interfaces below the given number. Memory that
 // no session needed is not resident.
-func New(max, interfaces int) *Table {
-	max = min(maxSessions, maxOf(max, 1))
+func New(most, interfaces int) *Table {
+	most = min(maxSessions, max(most, 1))
 	// Keys spread over the shards unevenly; an eighth more is far beyond chance.
-	per := max/shards + max/shards/8 + 64
+	per := most/shards + most/shards/8 + 64
 	lines := 1
 	for lines*8 < 2*per {
 		lines *= 2
@@ -68,7 +68,7 @@ func New(max, interfaces int) *Table {
 		t.shards[i].free = free[i*per : i*per : (i+1)*per]
 		t.shards[i].next = uint32(i * per)
 	}
-	t.max.Store(int64(max))
+	t.max.Store(int64(most))
 	t.timeouts[UDPIdle].Store(DefaultUDPIdle)
 	t.timeouts[TCPIdle].Store(DefaultTCPIdle)
 	t.timeouts[TCPTransient].Store(DefaultTCPTransient)
@@ -77,13 +77,6 @@ func New(max, interfaces int) *Table {
 
 // maxSessions bounds what a table is made for: 4 GiB of records.
 const maxSessions = 1 << 26
-
-func maxOf(a, b int) int {
-	if a > b {
-		return a
-	}
-	return b
-}
 
 // SetMax bounds the number of sessions; beyond what the table was made for it has no
 // effect.
