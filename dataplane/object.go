@@ -89,6 +89,18 @@ func checkName(name string) error {
 	return nil
 }
 
+// CleanName replaces each character that the name of an interface or ACL may not hold. What
+// it returns may be too long, and may be that of another text, too.
+func CleanName(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("/._:-", r):
+			return r
+		}
+		return '_'
+	}, s)
+}
+
 // Family is an address family.
 type Family uint8
 

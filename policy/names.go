@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"strings"
 
 	"github.com/millrace/millrace/dataplane"
 )
@@ -15,25 +14,14 @@ func aclName(head, tail string, identity []byte) string {
 	const short, long = 8, 12
 	id := hex.EncodeToString(identity)
 	tail = "/" + tail + "/"
-	if sanitise(head) == head && len(head)+len(tail)+short <= dataplane.NameMax {
+	if dataplane.CleanName(head) == head && len(head)+len(tail)+short <= dataplane.NameMax {
 		return head + tail + id[:short]
 	}
-	head = sanitise(head)
+	head = dataplane.CleanName(head)
 	if room := dataplane.NameMax - long - len(tail) - 1; len(head) > room {
 		head = head[:room]
 	}
 	return head + ":" + tail + id[:long]
-}
-
-// sanitise replaces what a name may not hold.
-func sanitise(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("/._:-", r):
-			return r
-		}
-		return '_'
-	}, s)
 }
 
 func hashText(parts ...string) []byte {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/dataplane"
@@ -165,29 +164,18 @@ func interfaceName(pod cluster.PodKey, ifName, identity string, max int) string 
 	full += ifName + "/"
 	id := hex.EncodeToString(hash(identity))
 	const short, long = 8, 16
-	if clean := sanitise(full); clean == full && len(full)+short <= max {
+	if clean := dataplane.CleanName(full); clean == full && len(full)+short <= max {
 		return full + id[:short]
 	}
 	// Cut or changed: more of the hash keeps it unique.
-	full = sanitise(full)
+	full = dataplane.CleanName(full)
 	if room := max - long - 1; len(full) > room {
 		full = full[:room] + ":"
 	}
 	return full + id[:long]
 }
 
-func hostInterface(kernelName string) string { return "host/" + sanitise(kernelName) }
-
-// sanitise replaces what an interface name may not hold.
-func sanitise(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("/._:-", r):
-			return r
-		}
-		return '_'
-	}, s)
-}
+func hostInterface(kernelName string) string { return "host/" + dataplane.CleanName(kernelName) }
 
 func hash(s string) []byte {
 	sum := sha256.Sum256([]byte(s))
