@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -46,4 +47,21 @@ func renderReadme(args []string) error {
 		fmt.Printf("%s: figures rendered from %s\n", *readme, *results)
 	}
 	return err
+}
+
+// benchScenario is one thing that a verb of bench measures.
+type benchScenario struct {
+	name string
+	run  func(context.Context) error
+}
+
+// runScenarios runs those of a name, or all, in order, until ctx ends.
+func runScenarios(ctx context.Context, chosen string, list []benchScenario) error {
+	var errs []error
+	for _, s := range list {
+		if (chosen == s.name || chosen == "all") && ctx.Err() == nil {
+			errs = append(errs, s.run(ctx))
+		}
+	}
+	return errors.Join(errs...)
 }

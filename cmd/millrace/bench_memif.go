@@ -130,16 +130,7 @@ func runBenchMemif(ctx context.Context, args []string) error {
 	if err := m.complete(); err != nil {
 		return err
 	}
-	var errs []error
-	for _, s := range []struct {
-		name string
-		run  func(context.Context) error
-	}{{"transport", m.transport}, {"forward", m.forward}, {"rate", m.rate}} {
-		if (m.scenario == s.name || m.scenario == "all") && ctx.Err() == nil {
-			errs = append(errs, s.run(ctx))
-		}
-	}
-	return errors.Join(errs...)
+	return runScenarios(ctx, m.scenario, []benchScenario{{"transport", m.transport}, {"forward", m.forward}, {"rate", m.rate}})
 }
 
 // routers are the engine, and VPP where it is.

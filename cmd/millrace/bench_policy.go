@@ -93,16 +93,7 @@ func runBenchPolicy(ctx context.Context, args []string) error {
 	if err := p.complete(); err != nil {
 		return err
 	}
-	var errs []error
-	for _, s := range []struct {
-		name string
-		run  func(context.Context) error
-	}{{"compile", p.compile}, {"compile", p.apply}, {"acl", p.acl}} {
-		if (p.scenario == s.name || p.scenario == "all") && ctx.Err() == nil {
-			errs = append(errs, s.run(ctx))
-		}
-	}
-	return errors.Join(errs...)
+	return runScenarios(ctx, p.scenario, []benchScenario{{"compile", p.compile}, {"compile", p.apply}, {"acl", p.acl}})
 }
 
 // The cluster of the compile scenario: 1000 namespaces of ten pods, 250 pods on the node.
