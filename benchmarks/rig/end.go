@@ -120,8 +120,9 @@ func (c *converse) kill() error {
 	return errors.Join(c.hangUp(), c.stdout.Close())
 }
 
-// answerPatience is how long an end may take to answer beyond what it was asked to do.
-const answerPatience = 10 * time.Second
+// answerPatience is how long an end may take to answer beyond what it was asked to do: on
+// a machine whose two cores others poll, starting testpmd was seen to take over 10 s.
+const answerPatience = time.Minute
 
 // LibraryEnd is an end on package memif, in a process of its own: the binary runs itself
 // in the role that package peer describes.
