@@ -59,6 +59,25 @@ func (h *HugePages) UnmarshalText(text []byte) error {
 	return oneOf(h, text, HugePagesAuto, HugePagesOn, HugePagesOff)
 }
 
+// Driver is how the dataplane drives an uplink.
+type Driver string
+
+// The drivers.
+const (
+	DriverAuto     Driver = "auto"
+	DriverDPDK     Driver = "dpdk"      // VPP's dpdk plugin on vfio-pci or uio; takes the NIC from the kernel
+	DriverVirtio   Driver = "virtio"    // VPP's own virtio driver, likewise
+	DriverAVF      Driver = "avf"       // VPP's own driver of Intel's adaptive virtual functions, likewise
+	DriverRDMA     Driver = "rdma"      // VPP's own driver of Mellanox NICs; the kernel keeps the NIC
+	DriverAFXDP    Driver = "af_xdp"    // the kernel's driver hands packets over
+	DriverAFPacket Driver = "af_packet" // a packet socket: any link, slow
+)
+
+// UnmarshalText accepts the seven names.
+func (d *Driver) UnmarshalText(text []byte) error {
+	return oneOf(d, text, DriverAuto, DriverDPDK, DriverVirtio, DriverAVF, DriverRDMA, DriverAFXDP, DriverAFPacket)
+}
+
 func oneOf[T ~string](into *T, text []byte, names ...T) error {
 	if !slices.Contains(names, T(text)) {
 		list := make([]string, len(names))

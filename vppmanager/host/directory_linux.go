@@ -8,13 +8,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/millrace/millrace/vppmanager/startup"
+	"github.com/millrace/millrace/vppmanager/inventory"
 )
 
 // directory asks whether files can be made in a directory. One that does not exist will
 // be made, so the nearest one above it is asked instead.
-func (n Node) directory(path string) startup.File {
-	f := startup.File{Path: path}
+func (n Node) directory(path string) inventory.File {
+	f := inventory.File{Path: path}
 	for at := path; ; at = filepath.Dir(at) {
 		info, err := os.Stat(n.path(at))
 		if errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at) {

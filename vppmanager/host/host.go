@@ -17,7 +17,7 @@ import (
 	"strings"
 
 	"github.com/millrace/millrace/internal/nodeconfig"
-	"github.com/millrace/millrace/vppmanager/startup"
+	"github.com/millrace/millrace/vppmanager/inventory"
 )
 
 // Node reads one machine. Root is where its /proc, /sys and /dev hang: "/" but in tests.
@@ -34,8 +34,8 @@ type Query struct {
 }
 
 // Inspect reads everything a plan depends on.
-func (n Node) Inspect(q Query) (startup.Inventory, error) {
-	inv := startup.Inventory{
+func (n Node) Inspect(q Query) (inventory.Node, error) {
+	inv := inventory.Node{
 		VPP:      n.program(q.VPP),
 		Engine:   n.program(q.Engine),
 		Tun:      n.device("/dev/net/tun"),
@@ -46,9 +46,9 @@ func (n Node) Inspect(q Query) (startup.Inventory, error) {
 	for _, dir := range slices.Compact(dirs) {
 		inv.Dirs = append(inv.Dirs, n.directory(dir))
 	}
-	for _, read := range []func(*startup.Inventory) error{n.status, n.memory, n.numa, n.cpuLevel} {
+	for _, read := range []func(*inventory.Node) error{n.status, n.memory, n.numa, n.cpuLevel} {
 		if err := read(&inv); err != nil {
-			return startup.Inventory{}, fmt.Errorf("inspect node: %w", err)
+			return inventory.Node{}, fmt.Errorf("inspect node: %w", err)
 		}
 	}
 	return inv, nil
@@ -56,8 +56,8 @@ func (n Node) Inspect(q Query) (startup.Inventory, error) {
 
 func (n Node) path(p string) string { return filepath.Join(n.Root, p) }
 
-func (n Node) program(path string) startup.File {
-	f := startup.File{Path: path}
+func (n Node) program(path string) inventory.File {
+	f := inventory.File{Path: path}
 	info, err := os.Stat(n.path(path))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -76,8 +76,8 @@ func (n Node) program(path string) startup.File {
 
 // device opens a device: being there is not enough, a container may still be kept from
 // it, and its kernel module may be missing.
-func (n Node) device(path string) startup.File {
-	f := startup.File{Path: path}
+func (n Node) device(path string) inventory.File {
+	f := inventory.File{Path: path}
 	file, err := os.OpenFile(n.path(path), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		f.Missing = true
@@ -93,7 +93,7 @@ func (n Node) device(path string) startup.File {
 }
 
 // status reads what this process may do and where it may run.
-func (n Node) status(inv *startup.Inventory) error {
+func (n Node) status(inv *inventory.Node) error {
 	const file = "/proc/self/status"
 	fields, err := n.fields(file)
 	if err != nil {
@@ -112,7 +112,7 @@ func (n Node) status(inv *startup.Inventory) error {
 	return nil
 }
 
-func (n Node) memory(inv *startup.Inventory) error {
+func (n Node) memory(inv *inventory.Node) error {
 	fields, err := n.fields("/proc/meminfo")
 	if err != nil {
 		return err
@@ -133,7 +133,7 @@ func (n Node) memory(inv *startup.Inventory) error {
 }
 
 // numa reads the free huge pages of each memory node; a kernel without NUMA counts as one.
-func (n Node) numa(inv *startup.Inventory) error {
+func (n Node) numa(inv *inventory.Node) error {
 	pages := fmt.Sprintf("hugepages/hugepages-%dkB/free_hugepages", inv.HugePageSize>>10)
 	entries, err := os.ReadDir(n.path("/sys/devices/system/node"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -148,15 +148,15 @@ func (n Node) numa(inv *startup.Inventory) error {
 		if err != nil {
 			return err
 		}
-		inv.NUMA = append(inv.NUMA, startup.NUMANode{ID: id, HugePagesFree: free})
+		inv.NUMA = append(inv.NUMA, inventory.NUMANode{ID: id, HugePagesFree: free})
 	}
-	slices.SortFunc(inv.NUMA, func(a, b startup.NUMANode) int { return a.ID - b.ID })
+	slices.SortFunc(inv.NUMA, func(a, b inventory.NUMANode) int { return a.ID - b.ID })
 	if len(inv.NUMA) == 0 {
 		free, err := n.number(filepath.Join("/sys/kernel/mm", pages))
 		if err != nil {
 			return err
 		}
-		inv.NUMA = []startup.NUMANode{{HugePagesFree: free}}
+		inv.NUMA = []inventory.NUMANode{{HugePagesFree: free}}
 	}
 	return nil
 }
@@ -169,7 +169,7 @@ var levels = []struct{ name, flags string }{
 	{"x86-64-v4", "avx512f avx512bw avx512cd avx512dq avx512vl"},
 }
 
-func (n Node) cpuLevel(inv *startup.Inventory) error {
+func (n Node) cpuLevel(inv *inventory.Node) error {
 	inv.CPULevel = n.Arch
 	if n.Arch != "amd64" {
 		return nil

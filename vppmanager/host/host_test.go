@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/millrace/millrace/vppmanager/startup"
+	"github.com/millrace/millrace/vppmanager/inventory"
 )
 
 const status = "Name:\tmillrace\nCapEff:\t000001fffeffffff\nCpus_allowed:\tff\nCpus_allowed_list:\t0-2,6\n"
@@ -67,18 +67,18 @@ func TestInspect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := startup.Inventory{
-		VPP:             startup.File{Path: "/usr/bin/vpp", Problem: "is not executable (mode 0644)"},
-		Engine:          startup.File{Path: "/usr/bin/millrace"},
-		Dirs:            []startup.File{{Path: "/etc/file/x", Problem: "cannot be read: not a directory"}, {Path: "/run"}, {Path: "/run/vpp", Missing: true}},
-		Tun:             startup.File{Path: "/dev/net/tun"},
-		VhostNet:        startup.File{Path: "/dev/vhost-net", Missing: true},
+	want := inventory.Node{
+		VPP:             inventory.File{Path: "/usr/bin/vpp", Problem: "is not executable (mode 0644)"},
+		Engine:          inventory.File{Path: "/usr/bin/millrace"},
+		Dirs:            []inventory.File{{Path: "/etc/file/x", Problem: "cannot be read: not a directory"}, {Path: "/run"}, {Path: "/run/vpp", Missing: true}},
+		Tun:             inventory.File{Path: "/dev/net/tun"},
+		VhostNet:        inventory.File{Path: "/dev/vhost-net", Missing: true},
 		NetAdmin:        true,
 		CPUs:            []int{0, 1, 2, 6},
 		CPULevel:        "x86-64-v3",
 		MemoryAvailable: 20 << 20,
 		HugePageSize:    2 << 20,
-		NUMA:            []startup.NUMANode{{ID: 0, HugePagesFree: 100}, {ID: 1, HugePagesFree: 7}},
+		NUMA:            []inventory.NUMANode{{ID: 0, HugePagesFree: 100}, {ID: 1, HugePagesFree: 7}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("inventory (-want +got):\n%s", diff)
@@ -96,10 +96,10 @@ func TestInspectPoorNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := startup.Inventory{
-		VPP: startup.File{Path: "/usr/bin/vpp", Problem: "is a directory"}, Engine: startup.File{Path: "/none", Missing: true},
-		Tun: startup.File{Path: "/dev/net/tun", Missing: true}, VhostNet: startup.File{Path: "/dev/vhost-net", Missing: true},
-		CPUs: []int{1}, CPULevel: "x86-64-v1", MemoryAvailable: 1 << 10, NUMA: []startup.NUMANode{{}},
+	want := inventory.Node{
+		VPP: inventory.File{Path: "/usr/bin/vpp", Problem: "is a directory"}, Engine: inventory.File{Path: "/none", Missing: true},
+		Tun: inventory.File{Path: "/dev/net/tun", Missing: true}, VhostNet: inventory.File{Path: "/dev/vhost-net", Missing: true},
+		CPUs: []int{1}, CPULevel: "x86-64-v1", MemoryAvailable: 1 << 10, NUMA: []inventory.NUMANode{{}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("inventory (-want +got):\n%s", diff)

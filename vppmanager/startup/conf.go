@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/millrace/millrace/internal/nodeconfig"
+	"github.com/millrace/millrace/vppmanager/inventory"
 )
 
 // plugins are loaded always; all others stay off, so that none brings API messages or
@@ -27,11 +28,11 @@ type memoryPlan struct {
 
 // wantedBuffers is the configured number, or one for this node: the rings of a pod's tap
 // hold buffers for good, those of af_packet are the kernel's.
-func wantedBuffers(inv Inventory, cfg nodeconfig.Config) int {
+func wantedBuffers(inv inventory.Node, cfg nodeconfig.Config) int {
 	switch {
 	case cfg.VPP.BuffersPerNuma > 0:
 		return cfg.VPP.BuffersPerNuma
-	case inv.VhostNet.usable():
+	case inv.VhostNet.Usable():
 		return 65536 // 110 pods of 512, and some in flight
 	}
 	return 16384
@@ -39,7 +40,7 @@ func wantedBuffers(inv Inventory, cfg nodeconfig.Config) int {
 
 // planMemory decides whether packet buffers lie on huge pages, and checks that the memory
 // VPP will ask for is there.
-func planMemory(p *Plan, inv Inventory, cfg nodeconfig.Config) (memoryPlan, error) {
+func planMemory(p *Plan, inv inventory.Node, cfg nodeconfig.Config) (memoryPlan, error) {
 	m := memoryPlan{buffers: wantedBuffers(inv, cfg)}
 	short := hugePagesShort(inv, m.buffers)
 	switch {
@@ -64,7 +65,7 @@ func planMemory(p *Plan, inv Inventory, cfg nodeconfig.Config) (memoryPlan, erro
 }
 
 // hugePagesShort says why the buffers do not fit into the free huge pages; "" when they do.
-func hugePagesShort(inv Inventory, buffers int) string {
+func hugePagesShort(inv inventory.Node, buffers int) string {
 	if inv.HugePageSize < bufferBytes {
 		return "the kernel has no huge pages"
 	}
@@ -79,7 +80,7 @@ func hugePagesShort(inv Inventory, buffers int) string {
 }
 
 // startupConf writes VPP's configuration file, one section a group of lines.
-func startupConf(p *Plan, inv Inventory, cfg nodeconfig.Config, memory memoryPlan) (string, error) {
+func startupConf(p *Plan, inv inventory.Node, cfg nodeconfig.Config, memory memoryPlan) (string, error) {
 	var b strings.Builder
 	section := func(name string, lines ...string) {
 		fmt.Fprintf(&b, "%s {\n", name)

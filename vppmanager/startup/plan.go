@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/millrace/millrace/internal/nodeconfig"
+	"github.com/millrace/millrace/vppmanager/inventory"
 )
 
 // Plan is everything the manager is about to do, as a value.
@@ -20,7 +21,7 @@ type Plan struct {
 	Files      []Content // written before the start, removed after the end
 	Strays     []string  // further files the process leaves when it is killed
 	Notes      []string  // what a person should know before saying yes
-	Facts      Inventory
+	Facts      inventory.Node
 }
 
 // Sockets are the unix sockets the process will listen on. CLI is empty for the engine.
@@ -43,7 +44,7 @@ type Content struct {
 
 // Make chooses the dataplane and plans its start. Every conflict between the
 // configuration and the node is reported, all together; then there is no plan.
-func Make(inv Inventory, cfg nodeconfig.Config) (Plan, error) {
+func Make(inv inventory.Node, cfg nodeconfig.Config) (Plan, error) {
 	which, reason, err := choose(inv, cfg)
 	if err != nil {
 		return Plan{}, fmt.Errorf("plan the dataplane: %w", err)
@@ -69,7 +70,7 @@ func Make(inv Inventory, cfg nodeconfig.Config) (Plan, error) {
 
 // choose takes VPP under auto only when its program can be run. A program that was named
 // on purpose and cannot be run is an error: falling back would hide the mistake.
-func choose(inv Inventory, cfg nodeconfig.Config) (nodeconfig.Dataplane, string, error) {
+func choose(inv inventory.Node, cfg nodeconfig.Config) (nodeconfig.Dataplane, string, error) {
 	named := cfg.VPP.Binary != nodeconfig.Default().VPP.Binary
 	const remedy = "install VPP 25.10, point vpp.binary, --vpp-bin or VPP_BIN at it, or choose --dataplane engine"
 	switch {
@@ -90,7 +91,7 @@ func choose(inv Inventory, cfg nodeconfig.Config) (nodeconfig.Dataplane, string,
 }
 
 // checkNode finds what stops either dataplane.
-func checkNode(inv Inventory) error {
+func checkNode(inv inventory.Node) error {
 	var errs []error
 	if !inv.NetAdmin {
 		errs = append(errs, errors.New("no privilege: CAP_NET_ADMIN is missing: run as root, or give the container this capability"))
@@ -106,12 +107,12 @@ func checkNode(inv Inventory) error {
 	return errors.Join(errs...)
 }
 
-func planEngine(p *Plan, inv Inventory, cfg nodeconfig.Config) error {
+func planEngine(p *Plan, inv inventory.Node, cfg nodeconfig.Config) error {
 	var errs []error
-	if !inv.Engine.usable() {
+	if !inv.Engine.Usable() {
 		errs = append(errs, fmt.Errorf("the engine's program cannot be run: %v", inv.Engine))
 	}
-	if !inv.Tun.usable() {
+	if !inv.Tun.Usable() {
 		errs = append(errs, fmt.Errorf("the engine makes pod interfaces with %v: load the kernel module (modprobe tun), or let the container use the device", inv.Tun))
 	}
 	workers := cfg.Engine.Workers
@@ -132,7 +133,7 @@ func planEngine(p *Plan, inv Inventory, cfg nodeconfig.Config) error {
 	return errors.Join(errs...)
 }
 
-func planVPP(p *Plan, inv Inventory, cfg nodeconfig.Config) error {
+func planVPP(p *Plan, inv inventory.Node, cfg nodeconfig.Config) error {
 	p.Sockets.CLI = path.Join(cfg.RuntimeDir, "cli.sock")
 	conf := path.Join(cfg.RuntimeDir, "startup.conf")
 	p.Command = []string{inv.VPP.Path, "-c", conf}
@@ -141,7 +142,7 @@ func planVPP(p *Plan, inv Inventory, cfg nodeconfig.Config) error {
 	p.Files = []Content{{Path: conf, Text: text}}
 	prefix := segmentPrefix(cfg.RuntimeDir)
 	p.Strays = []string{"/dev/shm/" + prefix + "-global_vm", "/dev/shm/" + prefix + "-vpe-api"}
-	if !inv.VhostNet.usable() {
+	if !inv.VhostNet.Usable() {
 		p.Notes = append(p.Notes, fmt.Sprintf("%v: VPP cannot make taps here, pods get veth and af_packet (modprobe vhost_net brings taps)", inv.VhostNet))
 	}
 	return errors.Join(err, checkVPP(p, inv, cfg), confErr)
@@ -149,7 +150,7 @@ func planVPP(p *Plan, inv Inventory, cfg nodeconfig.Config) error {
 
 // checkVPP finds what stops VPP: a CPU below what its packages are built for, workers
 // without CPUs, paths its configuration cannot hold.
-func checkVPP(p *Plan, inv Inventory, cfg nodeconfig.Config) error {
+func checkVPP(p *Plan, inv inventory.Node, cfg nodeconfig.Config) error {
 	var errs []error
 	if inv.CPULevel == "x86-64-v1" {
 		errs = append(errs, errors.New("the CPU has no SSE4.2, which VPP is built for: choose --dataplane engine"))
@@ -180,7 +181,7 @@ func (p Plan) String() string {
 	for _, s := range p.Sockets.Paths() {
 		fmt.Fprintf(&b, "socket     %s\n", s)
 	}
-	for line := range strings.Lines(p.Facts.String()) {
+	for line := range strings.Lines(facts(p.Facts)) {
 		fmt.Fprintf(&b, "fact       %s", line)
 	}
 	for _, n := range p.Notes {
