@@ -137,6 +137,9 @@ func decodeList(path string, v any, into reflect.Value) []error {
 			errs = append(errs, fmt.Errorf("%s: want a value, got nothing", at))
 			continue
 		}
+		if d, ok := list.Index(i).Addr().Interface().(interface{ setDefaults() }); ok {
+			d.setDefaults()
+		}
 		errs = append(errs, decodeValue(at, item, list.Index(i))...)
 	}
 	into.Set(list)

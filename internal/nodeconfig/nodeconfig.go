@@ -32,6 +32,7 @@ type Config struct {
 	Sockets    Sockets        `yaml:"sockets"`
 	MTU        int            `yaml:"mtu" doc:"of pod interfaces, in bytes, 1280 to 9216"`
 	PodCIDRs   []netip.Prefix `yaml:"podCIDRs" doc:"ranges this node gives to its pods, IPv4, IPv6 or both"`
+	Uplinks    []Uplink       `yaml:"uplinks" doc:"NICs that the dataplane takes over, the way out of the node first; empty: none"`
 	Memif      Memif          `yaml:"memif" doc:"memif interfaces of pods"`
 	VPP        VPP            `yaml:"vpp" doc:"used when the dataplane is VPP"`
 	Engine     Engine         `yaml:"engine" doc:"used when the dataplane is the embedded engine"`
@@ -45,6 +46,21 @@ type Sockets struct {
 	Agent string `yaml:"agent" doc:"where millrace show and explain find the agent; empty: agent.sock beside cni"`
 }
 
+// Uplink is one NIC that the dataplane takes over. Interface or PCI says which one.
+type Uplink struct {
+	Interface string `yaml:"interface" doc:"kernel name of a NIC or a bond, such as eth1; this or pci"`
+	PCI       string `yaml:"pci" doc:"address of a NIC, such as 0000:03:00.0"`
+	Driver    Driver `yaml:"driver" doc:"auto (the fastest that works), dpdk, virtio, avf, rdma, af_xdp or af_packet"`
+	RxQueues  int    `yaml:"rxQueues" doc:"receive queues; 0: one a worker, as far as the NIC has them"`
+	TxQueues  int    `yaml:"txQueues" doc:"transmit queues; 0: one a thread, as far as the NIC has them"`
+	RxRing    int    `yaml:"rxRing" doc:"descriptors of a receive queue, a power of two; 0: the driver's default"`
+	TxRing    int    `yaml:"txRing" doc:"descriptors of a transmit queue, a power of two; 0: the driver's default"`
+	NoHostTap bool   `yaml:"noHostTap" doc:"true: the host gives up this NIC with its addresses and routes while the dataplane runs"`
+}
+
+// setDefaults is called before an item of the list is decoded.
+func (u *Uplink) setDefaults() { u.Driver = DriverAuto }
+
 // Memif is what all memif interfaces of a node have in common.
 type Memif struct {
 	UseDMA bool `yaml:"useDMA" doc:"copy by a DMA engine (VPP with dma_intel and a device of it); without one no memif can be made"`
@@ -57,6 +73,9 @@ type VPP struct {
 	MainHeapSize   Size      `yaml:"mainHeapSize" doc:"routes, ACLs and sessions live here"`
 	BuffersPerNuma int       `yaml:"buffersPerNuma" doc:"packet buffers of 2 KiB per NUMA node; 0: 65536 where pods get taps (each holds up to 512), 16384 where they get af_packet"`
 	HugePages      HugePages `yaml:"hugepages" doc:"auto (when enough are free), on or off"`
+	AddHugePages   bool      `yaml:"addHugePages" doc:"add the huge pages that are short, where an uplink or hugepages: on needs them; taken away at the end"`
+	PCIDriver      PCIDriver `yaml:"pciDriver" doc:"the kernel's driver under dpdk, virtio and avf: auto (vfio-pci before uio_pci_generic), vfio-pci or uio_pci_generic"`
+	AllowNoIOMMU   bool      `yaml:"allowNoIOMMU" doc:"take NICs on machines without IOMMU too: a NIC can then write to all memory"`
 	Plugins        []string  `yaml:"plugins" doc:"further plugins to load, for example wireguard"`
 	Extra          []string  `yaml:"extra" doc:"lines added to startup.conf as they stand, in sections of their own"`
 }
@@ -78,10 +97,13 @@ func Default() Config {
 		Sockets:    Sockets{CNI: "/run/millrace/cni.sock"},
 		MTU:        1500,
 		PodCIDRs:   []netip.Prefix{},
+		Uplinks:    []Uplink{},
 		VPP: VPP{
 			Binary:       "/usr/bin/vpp",
 			MainHeapSize: 1 << 30,
 			HugePages:    HugePagesAuto,
+			AddHugePages: true,
+			PCIDriver:    PCIDriverAuto,
 			Plugins:      []string{},
 			Extra:        []string{},
 		},

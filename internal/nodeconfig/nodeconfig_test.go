@@ -44,7 +44,11 @@ func TestDecodeEveryField(t *testing.T) {
 		PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.7.0/24"), netip.MustParsePrefix("fd00:7::/64")},
 		VPP: VPP{
 			Binary: "/opt/vpp/bin/vpp", Workers: 3, MainHeapSize: 2 << 30, BuffersPerNuma: 131072,
-			HugePages: HugePagesOn, Plugins: []string{"wireguard", "nat"}, Extra: []string{"l3fib { fib-entry-pool-size 1M }"},
+			HugePages: HugePagesOn, AddHugePages: false, PCIDriver: PCIDriverUIO, AllowNoIOMMU: true, Plugins: []string{"wireguard", "nat"}, Extra: []string{"l3fib { fib-entry-pool-size 1M }"},
+		},
+		Uplinks: []Uplink{
+			{Interface: "eth1", Driver: DriverAuto},
+			{PCI: "0000:03:00.0", Driver: DriverDPDK, RxQueues: 4, TxQueues: 5, RxRing: 2048, TxRing: 1024, NoHostTap: true},
 		},
 		Memif:  Memif{UseDMA: true},
 		Engine: Engine{Workers: 2},
@@ -140,6 +144,13 @@ func TestDecodeErrorsNameTheField(t *testing.T) {
 		{"size out of range", head + "vpp: {mainHeapSize: 9999999999999Gi}\n", []string{"vpp.mainHeapSize"}},
 		{"bad prefix", head + "podCIDRs: [10.0.0.0/24, 10.1.0.0]\n", []string{"podCIDRs[1]:"}},
 		{"empty item", head + "podCIDRs: [~]\n", []string{"podCIDRs[0]: want a value"}},
+		{"uplink unknown field", head + "uplinks: [{interface: eth0}, {nic: eth1}]\n", []string{"uplinks[1].nic: unknown field", "interface, noHostTap, pci"}},
+		{"uplink driver", head + "uplinks: [{interface: eth0, driver: netmap}]\n", []string{`uplinks[0].driver: "netmap" is not one of auto, dpdk`}},
+		{"uplink number", head + "uplinks: [{interface: 7}]\n", []string{"uplinks[0].interface: want text, got the number 7"}},
+		{"uplink word", head + "uplinks: [eth0]\n", []string{`uplinks[0]: want a mapping, got the text "eth0"`}},
+		{"uplink nothing", head + "uplinks: [~]\n", []string{"uplinks[0]: want a value"}},
+		{"uplink mapping", head + "uplinks: {interface: eth0}\n", []string{"uplinks: want a list, got a mapping"}},
+		{"kernel driver", head + "vpp: {pciDriver: igb_uio}\n", []string{`vpp.pciDriver: "igb_uio" is not one of auto, vfio-pci, uio_pci_generic`}},
 		{"several at once", head + "mtu: x\nvpp: {foo: 1}\nengine: {workers: []}\n", []string{"mtu:", "vpp.foo:", "engine.workers: want a whole number, got a list"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -164,6 +175,37 @@ func TestHugePagesReadsYAMLBooleans(t *testing.T) {
 		} else if c.VPP.HugePages != want {
 			t.Errorf("%s: got %s, want %s", in, c.VPP.HugePages, want)
 		}
+	}
+}
+
+// TestEncodeUplinks checks that a list of mappings prints under our names, not Go's.
+func TestEncodeUplinks(t *testing.T) {
+	c := Default()
+	c.Uplinks = []Uplink{{Interface: "eth1", Driver: DriverAuto}, {PCI: "0000:03:00.0", Driver: DriverAVF, RxRing: 512}}
+	text, err := c.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `uplinks:
+- interface: eth1
+  pci: ""
+  driver: auto
+  rxQueues: 0
+  txQueues: 0
+  rxRing: 0
+  txRing: 0
+  noHostTap: false
+- interface: ""
+  pci: "0000:03:00.0"
+  driver: avf
+  rxQueues: 0
+  txQueues: 0
+  rxRing: 512
+  txRing: 0
+  noHostTap: false
+`
+	if !strings.Contains(text, want) {
+		t.Errorf("printed\n%s\nwithout\n%s", text, want)
 	}
 }
 
@@ -197,6 +239,15 @@ func TestValidate(t *testing.T) {
 		{"no buffers", func(c *Config) { c.VPP.BuffersPerNuma = 1000 }, "vpp.buffersPerNuma"},
 		{"host bits", func(c *Config) { c.PodCIDRs = prefixes("10.0.0.1/24") }, "podCIDRs[0]: 10.0.0.1/24 has host bits set: want 10.0.0.0/24"},
 		{"overlap", func(c *Config) { c.PodCIDRs = prefixes("10.0.0.0/16", "fd00::/64", "10.0.3.0/24") }, "podCIDRs[2]: 10.0.3.0/24 overlaps podCIDRs[0] 10.0.0.0/16"},
+		{"uplink without a name", func(c *Config) { c.Uplinks = []Uplink{{}} }, "uplinks[0]: names no NIC: give interface or pci"},
+		{"uplink with two names", func(c *Config) { c.Uplinks = []Uplink{{Interface: "eth0", PCI: "0000:03:00.0"}} }, "give one of them"},
+		{"uplink short PCI", func(c *Config) { c.Uplinks = []Uplink{{PCI: "03:00.0"}} }, `uplinks[0].pci: "03:00.0" is not an address with its domain`},
+		{"uplink large PCI", func(c *Config) { c.Uplinks = []Uplink{{PCI: "0000:0A:00.0"}} }, "in small letters"},
+		{"uplink name", func(c *Config) { c.Uplinks = []Uplink{{Interface: "eth0/1"}} }, `uplinks[0].interface: "eth0/1" is not a kernel name`},
+		{"uplink long name", func(c *Config) { c.Uplinks = []Uplink{{Interface: "abcdefghijklmnop"}} }, "at most 15"},
+		{"uplink queues", func(c *Config) { c.Uplinks = []Uplink{{Interface: "eth0", TxQueues: -1}} }, "uplinks[0].txQueues: -1"},
+		{"uplink ring", func(c *Config) { c.Uplinks = []Uplink{{Interface: "a"}, {Interface: "eth0", RxRing: 1000}} }, "uplinks[1].rxRing: 1000 is neither 0 nor a power of two"},
+		{"uplink twice", func(c *Config) { c.Uplinks = []Uplink{{Interface: "eth0"}, {Interface: "eth0"}} }, "uplinks[1]: eth0 is uplinks[0] already"},
 		{"multicast", func(c *Config) { c.PodCIDRs = prefixes("ff00::/8") }, "cannot be given to pods"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -78,6 +78,21 @@ func (d *Driver) UnmarshalText(text []byte) error {
 	return oneOf(d, text, DriverAuto, DriverDPDK, DriverVirtio, DriverAVF, DriverRDMA, DriverAFXDP, DriverAFPacket)
 }
 
+// PCIDriver is the kernel's driver that hands a PCI device to the dataplane's process.
+type PCIDriver string
+
+// The kernel's drivers.
+const (
+	PCIDriverAuto PCIDriver = "auto"
+	PCIDriverVFIO PCIDriver = "vfio-pci"
+	PCIDriverUIO  PCIDriver = "uio_pci_generic"
+)
+
+// UnmarshalText accepts the three names.
+func (d *PCIDriver) UnmarshalText(text []byte) error {
+	return oneOf(d, text, PCIDriverAuto, PCIDriverVFIO, PCIDriverUIO)
+}
+
 func oneOf[T ~string](into *T, text []byte, names ...T) error {
 	if !slices.Contains(names, T(text)) {
 		list := make([]string, len(names))

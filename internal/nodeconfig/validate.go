@@ -40,6 +40,7 @@ func (c Config) Validate() error {
 		"vpp.buffersPerNuma: %d is neither 0 nor between 1024 and %d", c.VPP.BuffersPerNuma, 1<<24)
 	check(c.Engine.Workers >= 0 && c.Engine.Workers <= 256, "engine.workers: %d is not between 0 and 256", c.Engine.Workers)
 	errs = append(errs, checkCIDRs(c.PodCIDRs)...)
+	errs = append(errs, checkUplinks(c.Uplinks)...)
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("check NodeConfig: %w", err)
 	}
