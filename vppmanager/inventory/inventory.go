@@ -17,6 +17,7 @@ import (
 // Node is one machine at one moment.
 type Node struct {
 	VPP             File            `json:"vpp"`                     // the VPP program
+	Plugins         []string        `json:"plugins,omitempty"`       // of that VPP: dpdk, af_xdp, ...; none = not known
 	Engine          File            `json:"engine"`                  // the program with the engine verb: this one
 	Dirs            []File          `json:"dirs,omitempty"`          // directories that will be written; Problem says why one cannot be
 	Tun             File            `json:"tun"`                     // /dev/net/tun

@@ -1,0 +1,218 @@
+package startup
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/millrace/millrace/internal/nodeconfig"
+	"github.com/millrace/millrace/vppmanager/inventory"
+)
+
+// DriverChoice is one way to drive a NIC, and whether and why it works on this node.
+type DriverChoice struct {
+	Driver    nodeconfig.Driver    `json:"driver"`
+	PCIDriver nodeconfig.PCIDriver `json:"pciDriver,omitempty"` // the kernel's driver under it; "" where the kernel keeps the NIC
+	Works     bool                 `json:"works"`
+	Why       string               `json:"why"` // it works, or what stands in the way and what to do
+}
+
+// Drivers judges all drivers for one NIC, the best first: auto takes the first that
+// works. It knows nothing of a configuration, so it assumes the default one and that this
+// NIC alone is taken.
+func Drivers(node inventory.Node, nic inventory.NIC) []DriverChoice {
+	return judge{node: node, cfg: nodeconfig.Default().VPP, mine: []string{nic.PCI}}.drivers(nic)
+}
+
+// judge weighs drivers on one node under one configuration.
+type judge struct {
+	node inventory.Node
+	cfg  nodeconfig.VPP
+	mine []string // PCI addresses that the plan takes
+}
+
+func (j judge) drivers(nic inventory.NIC) []DriverChoice {
+	choices := []DriverChoice{j.dpdk(nic), j.virtio(nic), j.avf(nic), j.rdma(nic), j.afXDP(nic), j.afPacket(nic)}
+	if nic.PCI == "" { // between two kernel links a packet socket knows more: checksums, GSO
+		slices.Reverse(choices[4:])
+	}
+	return choices
+}
+
+// dpdk is VPP's dpdk plugin.
+func (j judge) dpdk(nic inventory.NIC) DriverChoice {
+	c := DriverChoice{Driver: nodeconfig.DriverDPDK}
+	if nic.Kind == "bond" {
+		return j.members(c, nic, j.dpdk)
+	}
+	d, why := j.device(nic)
+	switch {
+	case why != "":
+		c.Why = why
+	case !j.plugin("dpdk"):
+		c.Why = j.noPlugin("dpdk")
+	case d.Vendor == mellanox:
+		c.Why = "VPP's dpdk plugin leaves Mellanox NICs to rdma"
+	case !dpdkKnows(d):
+		c.Why = fmt.Sprintf("VPP's dpdk plugin does not know the device %s:%s", d.Vendor, d.Device)
+	default:
+		c.PCIDriver, c.Works, c.Why = j.hold(d)
+	}
+	return c
+}
+
+// virtio is VPP's own driver of virtio-net.
+func (j judge) virtio(nic inventory.NIC) DriverChoice {
+	c := DriverChoice{Driver: nodeconfig.DriverVirtio}
+	if nic.Kind == "bond" {
+		return j.members(c, nic, j.virtio)
+	}
+	d, why := j.device(nic)
+	switch {
+	case why != "":
+		c.Why = why
+	case !isVirtio(d):
+		c.Why = "not a virtio-net device"
+	default:
+		c.PCIDriver, c.Works, c.Why = j.hold(d)
+	}
+	return c
+}
+
+// avf is VPP's own driver of the virtual functions of Intel's 700 and 800 series.
+func (j judge) avf(nic inventory.NIC) DriverChoice {
+	c := DriverChoice{Driver: nodeconfig.DriverAVF}
+	if nic.Kind == "bond" {
+		return j.members(c, nic, j.avf)
+	}
+	d, why := j.device(nic)
+	switch {
+	case why != "":
+		c.Why = why
+	case d.Vendor != intel || !slices.Contains([]string{"1889", "154c", "37cd"}, d.Device):
+		c.Why = "not a virtual function of Intel's 700 or 800 series"
+	case !j.plugin("avf"):
+		c.Why = j.noPlugin("avf")
+	default:
+		c.PCIDriver, c.Works, c.Why = j.hold(d)
+		if c.Works && c.PCIDriver == nodeconfig.PCIDriverUIO {
+			c.PCIDriver, c.Works, c.Why = "", false, "a virtual function has no line interrupt, which uio_pci_generic needs: load vfio-pci"
+		}
+	}
+	return c
+}
+
+// rdma is VPP's own driver of Mellanox NICs, beside the kernel's.
+func (j judge) rdma(nic inventory.NIC) DriverChoice {
+	c := DriverChoice{Driver: nodeconfig.DriverRDMA}
+	if nic.Kind == "bond" {
+		return j.members(c, nic, j.rdma)
+	}
+	missing := j.missing("mlx5_ib", "ib_uverbs")
+	switch d, why := j.device(nic); {
+	case why != "":
+		c.Why = why
+	case d.Vendor != mellanox || d.Driver != "" && d.Driver != "mlx5_core":
+		c.Why = "not a Mellanox NIC that mlx5_core drives"
+	case nic.Name == "":
+		c.Why = "the kernel has no link on it: bind it to mlx5_core"
+	case !j.plugin("rdma"):
+		c.Why = j.noPlugin("rdma")
+	case missing != "":
+		c.Why = missing
+	default:
+		c.Works, c.Why = true, "the kernel's mlx5_core keeps the NIC"
+	}
+	return c
+}
+
+// maxXDPFrame is what the kernel can put into VPP's buffer: 2048 bytes and VPP's header,
+// less that header and XDP's head room (linux/if_xdp.h, plugins/af_xdp/device.c), less the
+// Ethernet header with a VLAN tag.
+const maxXDPFrame = 2048 - 256 - 18
+
+// afXDP is an AF_XDP socket on a link of the kernel.
+func (j judge) afXDP(nic inventory.NIC) DriverChoice {
+	c := DriverChoice{Driver: nodeconfig.DriverAFXDP}
+	switch {
+	case nic.Name == "":
+		c.Why = "the kernel has no link on it"
+	case nic.Kind != "" && nic.Kind != "veth":
+		c.Why = "a " + nic.Kind + " hands no packets to AF_XDP"
+	case nic.XDP != "":
+		c.Why = "another XDP program is attached (" + nic.XDP + "): detach it"
+	case nic.MTU > maxXDPFrame:
+		c.Why = fmt.Sprintf("its MTU of %d is above %d, which is what fits into a buffer of VPP", nic.MTU, maxXDPFrame)
+	case !kernelAtLeast(j.node.Kernel, 5, 4):
+		c.Why = "the kernel " + j.node.Kernel + " is older than 5.4"
+	case !j.plugin("af_xdp"):
+		c.Why = j.noPlugin("af_xdp")
+	case nic.Kind == "veth":
+		c.Works, c.Why = true, "the kernel keeps the link; checksums that the other end leaves to the NIC are lost: switch tx-checksumming off there"
+	default:
+		c.Works, c.Why = true, "the kernel's "+orDevice(nic.Driver)+" keeps the NIC"
+	}
+	return c
+}
+
+// afPacket is a packet socket on any link of the kernel.
+func (j judge) afPacket(nic inventory.NIC) DriverChoice {
+	c := DriverChoice{Driver: nodeconfig.DriverAFPacket}
+	switch {
+	case nic.Name == "":
+		c.Why = "the kernel has no link on it"
+	case nic.Kind == "bridge":
+		c.Why = "a bridge forwards by itself: name its port"
+	case !j.plugin("af_packet"):
+		c.Why = j.noPlugin("af_packet")
+	default:
+		c.Works, c.Why = true, "any link works, by copies through the kernel's "+orDevice(nic.Driver)
+	}
+	return c
+}
+
+// members judges a driver for a bond: every member has to work by itself.
+func (j judge) members(c DriverChoice, bond inventory.NIC, one func(inventory.NIC) DriverChoice) DriverChoice {
+	if bond.Bond == nil || len(bond.Bond.Members) == 0 {
+		c.Why = "the bond has no members"
+		return c
+	}
+	if why := bondMode(*bond.Bond); why != "" {
+		c.Why = why
+		return c
+	}
+	for _, name := range bond.Bond.Members {
+		nic, found := j.node.NIC(name)
+		if !found {
+			c.Why = "its member " + name + " is not known"
+			return c
+		}
+		m := one(nic)
+		if !m.Works {
+			c.Why = "its member " + name + ": " + m.Why
+			return c
+		}
+		c.PCIDriver = m.PCIDriver
+	}
+	c.Works, c.Why = true, "works for every member ("+strings.Join(bond.Bond.Members, ", ")+")"
+	return c
+}
+
+func orDevice(driver string) string {
+	if driver == "" {
+		return "driver"
+	}
+	return driver
+}
+
+// kernelAtLeast compares a release such as 6.1.0-32-amd64; an unknown one passes.
+func kernelAtLeast(release string, major, minor int) bool {
+	parts := strings.FieldsFunc(release, func(r rune) bool { return r < '0' || r > '9' })
+	if len(parts) < 2 {
+		return true
+	}
+	a, errA := strconv.Atoi(parts[0])
+	b, errB := strconv.Atoi(parts[1])
+	return errA != nil || errB != nil || a > major || a == major && b >= minor
+}
