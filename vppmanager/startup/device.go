@@ -67,6 +67,8 @@ func (j judge) device(nic inventory.NIC) (d inventory.PCIDevice, why string) {
 		return d, "a VLAN has no device of its own: name the link below it"
 	case nic.Kind != "":
 		return d, "a " + nic.Kind + " is no PCI device"
+	case nic.Port != "":
+		return d, "it is port " + nic.Port + " of a device that has other links too, which would go with it"
 	case nic.PCI == "":
 		return d, "not a PCI device"
 	}
@@ -136,8 +138,10 @@ func (j judge) uio(d inventory.PCIDevice) (works bool, why string) {
 	switch {
 	case j.node.IOMMU.On && d.IOMMUGroup >= 0 && !j.node.IOMMU.Passthrough:
 		return false, "the IOMMU blocks devices that vfio-pci does not drive: use vfio-pci, or start the kernel with iommu=pt"
-	case d.PF != "":
-		return false, "a virtual function has no line interrupt, which uio_pci_generic needs"
+	case d.PF != "" || d.NoIRQ:
+		return false, "the device has no line interrupt (INTx), which uio_pci_generic needs"
+	case j.node.Lockdown != "":
+		return false, "the kernel is locked down (" + j.node.Lockdown + "), which keeps uio_pci_generic from the device"
 	case !j.cfg.AllowNoIOMMU:
 		return false, notAllowed
 	}
@@ -171,7 +175,10 @@ func nameDevice(d inventory.PCIDevice) string {
 // missing names the first of the modules that cannot be had; "" when all can.
 func (j judge) missing(names ...string) string {
 	for _, name := range names {
-		if j.node.Module(name) == inventory.ModuleMissing {
+		switch state := j.node.Module(name); {
+		case state == inventory.ModuleAvailable && j.node.ModulesLocked:
+			return fmt.Sprintf("the module %s is not loaded, and kernel.modules_disabled forbids to load any: load it at boot (/etc/modules-load.d)", name)
+		case state == inventory.ModuleMissing:
 			return fmt.Sprintf("the kernel has no module %s: install the kernel's modules (Debian: the linux-image package without -cloud)", name)
 		}
 	}

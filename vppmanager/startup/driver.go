@@ -96,9 +96,6 @@ func (j judge) avf(nic inventory.NIC) DriverChoice {
 		c.Why = j.noPlugin("avf")
 	default:
 		c.PCIDriver, c.Works, c.Why = j.hold(d)
-		if c.Works && c.PCIDriver == nodeconfig.PCIDriverUIO {
-			c.PCIDriver, c.Works, c.Why = "", false, "a virtual function has no line interrupt, which uio_pci_generic needs: load vfio-pci"
-		}
 	}
 	return c
 }

@@ -111,6 +111,8 @@ func TestPCIDriver(t *testing.T) {
 		{"no IOMMU, allowed, vfio wanted", noIOMMU, cfg{PCIDriver: "vfio-pci", AllowNoIOMMU: true}, "", "no IOMMU"},
 		{"vfio's own way", func(i *inventory.Node) { noIOMMU(i); i.IOMMU.NoIOMMU = true }, cfg{PCIDriver: "auto", AllowNoIOMMU: true}, "vfio-pci", "enable_unsafe_noiommu_mode"},
 		{"vfio's own way, not allowed", func(i *inventory.Node) { noIOMMU(i); i.IOMMU.NoIOMMU = true }, cfg{PCIDriver: "auto"}, "", "vpp.allowNoIOMMU"},
+		{"locked down", func(i *inventory.Node) { noIOMMU(i); i.Lockdown = "integrity" }, cfg{PCIDriver: "auto", AllowNoIOMMU: true}, "", "locked down (integrity)"},
+		{"modules locked", func(i *inventory.Node) { i.ModulesLocked = true }, cfg{PCIDriver: "auto"}, "", "kernel.modules_disabled"},
 		{"VF by uio", func(i *inventory.Node) { noIOMMU(i); i.Devices[1].PF = "0000:02:00.0" }, cfg{PCIDriver: "auto", AllowNoIOMMU: true}, "", "no line interrupt"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
