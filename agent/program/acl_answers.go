@@ -23,7 +23,7 @@ import (
 //	everything                       permit+reflect
 //
 // What the third lets pass makes no session, and nothing comes back by it. What is left:
-// servers on ports that clients use too, and UDP.
+// servers on ports that clients use too; for UDP see acl_hold.go.
 
 const (
 	// clientPorts is where the ports begin that Linux gives to clients

@@ -29,12 +29,12 @@ const replaceMax = 50_000
 // forbid, and an answer to an earlier one, if under way, is then judged as the first packet
 // of a flow in the other direction. Where that is permitted and makes a session, the flow
 // lives on by it. The engine knows such answers; what is done about them on VPP stands in
-// acl_answers.go.
+// acl_answers.go and acl_hold.go.
 func (p *Program) guard(ctx context.Context, steps []dataplane.Step) []error {
 	if p.unguarded != nil {
 		return slices.Repeat([]error{p.unguarded}, len(steps))
 	}
-	if o, ok := steps[0].Object.(dataplane.ACL); ok && len(steps) == 1 && p.replaceable(o) {
+	if o, ok := steps[0].Object.(dataplane.ACL); ok && len(steps) == 1 && p.replaceable(o) && !p.mayRevive(steps[0]) {
 		return p.replace(ctx, o)
 	}
 	s := swap{program: p, steps: steps, batch: newBatch(len(steps)), fresh: map[string]aclRef{}, widened: map[string]bool{}, own: map[string]int{}}
@@ -134,18 +134,25 @@ const (
 func (s *swap) bind(ctx context.Context) {
 	all := s.relists()
 	failed := map[string]error{}
+	hold := s.hold(ctx, all)
 	s.set(ctx, all, failed, func(r relist) (input, output []uint32, err error) {
 		if r.in != narrows && r.out != narrows {
 			return nil, nil, errLater
 		}
-		return s.lists(r, r.in == widens, r.out == widens)
+		input, output, err = s.lists(r, r.in == widens, r.out == widens)
+		if err == nil && hold.holds(r) {
+			input, output = hold.before(r, input, output)
+		}
+		return input, output, err
 	})
+	hold.wait(ctx)
 	s.set(ctx, all, failed, func(r relist) (input, output []uint32, err error) {
-		if r.in != widens && r.out != widens {
+		if r.in != widens && r.out != widens && !hold.holds(r) {
 			return nil, nil, errLater
 		}
 		return s.lists(r, false, false)
 	})
+	s.release(ctx, hold)
 	for _, r := range all {
 		name := r.want.Interface
 		if err := failed[name]; err != nil {

@@ -149,7 +149,8 @@ func TestIntegrationACL(t *testing.T) {
 		if len(plan) != 1 || plan[0].Verb != dataplane.Update {
 			t.Errorf("another rule led to the plan\n%s", plan)
 		}
-		if now := indexOf(t, conn, "millrace/all"); now != index {
+		// But on VPP, where it forbids something: see acl_hold.go.
+		if now := indexOf(t, conn, "millrace/all"); now != index && m.Name != "vpp" {
 			t.Errorf("a small change alone went to index %d, and was %d", now, index)
 		}
 		// Lists change, then go with their interface, and last the ACLs.

@@ -80,12 +80,6 @@ func (p phase) list(of string) []string {
 type stream struct {
 	*flowtest.Flow
 	port uint16
-	// mayRevive is true of flows that VPP 25.10 does not always end. Its sessions know one
-	// direction each: the first packet that is forbidden ends its session, and an answer
-	// that is under way then is the first packet of a flow in the other direction, makes
-	// another session where that is permitted, and both ends go on by it. That is so of UDP
-	// alone: see acl_answers.go.
-	mayRevive bool
 }
 
 // TestIntegrationChangeUnderTraffic changes what guards two pods while flows run: none
@@ -114,11 +108,11 @@ func TestIntegrationChangeUnderTraffic(t *testing.T) {
 				at := port + uint16(i)*10 // each has its own, and they share their fate
 				f := flowtest.Start(t, kind,
 					flowtest.End{Namespace: a, Addr: podAddr4(0), Port: local}, flowtest.End{Namespace: b, Addr: podAddr4(1), Port: at})
-				streams = append(streams, stream{f, port, m.Name == "vpp" && (kind == flowtest.Echo || kind == flowtest.Late)})
+				streams = append(streams, stream{f, port})
 			}
 		}
 		f := flowtest.Start(t, flowtest.Ping, flowtest.End{Namespace: a, Addr: podAddr4(0)}, flowtest.End{Namespace: b, Addr: podAddr4(1)})
-		streams = append(streams, stream{f, pings, false})
+		streams = append(streams, stream{f, pings})
 		for i, from := range phases {
 			into := phases[(i+1)%len(phases)]
 			t.Logf("from %q to %q", from.name, into.name)
@@ -166,7 +160,6 @@ func change(t *testing.T, p *Program, streams []stream, from, into phase, want d
 			lost += arrive(t, s, w.first, w.end)
 		case now:
 			lost += arrive(t, s, w.acked, w.end)
-		case s.mayRevive:
 		case old:
 			passed(t, s, "sent after it was forbidden", w.acked, w.end)
 			t.Logf("%s: forbidden within %v, last number %v after the apply began", s.Name, took, s.Last().Sub(begin))
