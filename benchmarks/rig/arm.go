@@ -5,11 +5,14 @@ import (
 	"net/netip"
 
 	"go.fd.io/govpp/binapi/ethernet_types"
+	"go.fd.io/govpp/binapi/fib_types"
 	interfaces "go.fd.io/govpp/binapi/interface"
 	"go.fd.io/govpp/binapi/interface_types"
+	"go.fd.io/govpp/binapi/ip"
 	"go.fd.io/govpp/binapi/ip_neighbor"
 	"go.fd.io/govpp/binapi/ip_types"
 	vppmemif "go.fd.io/govpp/binapi/memif"
+	"go.fd.io/govpp/binapi/urpf"
 
 	"github.com/millrace/millrace/memif"
 	"github.com/millrace/millrace/vpp"
@@ -53,6 +56,23 @@ func (a *arm) create(ctx context.Context, conn *vpp.Conn) ([]vpp.Exchange, error
 			SwIfIndex: a.index, Flags: ip_neighbor.IP_API_NEIGHBOR_FLAG_STATIC, MacAddress: ethernet_types.MacAddress(a.generator), IPAddress: ip_types.NewAddress(a.peer.AsSlice()),
 		}}, Reply: &ip_neighbor.IPNeighborAddDelReply{}},
 	}, nil
+}
+
+// route leads to the generator.
+func (a *arm) route(p netip.Prefix) vpp.Exchange {
+	route := ip.IPRoute{Prefix: apiPrefix(p), NPaths: 1, Paths: []fib_types.FibPath{{
+		SwIfIndex: uint32(a.index), Proto: fib_types.FIB_API_PATH_NH_PROTO_IP4, Weight: 1,
+		Nh: fib_types.FibPathNh{Address: ip_types.NewAddress(a.peer.AsSlice()).Un},
+	}}}
+	return vpp.Exchange{Request: &ip.IPRouteAddDel{IsAdd: true, Route: route}, Reply: &ip.IPRouteAddDelReply{}}
+}
+
+// checkSources drops what comes in from where no route leads out by the same memif.
+func (a *arm) checkSources() vpp.Exchange {
+	return vpp.Exchange{
+		Request: &urpf.UrpfUpdateV2{IsInput: true, Mode: urpf.URPF_API_MODE_STRICT, Af: ip_types.ADDRESS_IP4, SwIfIndex: a.index, TableID: ^uint32(0)},
+		Reply:   &urpf.UrpfUpdateV2Reply{},
+	}
 }
 
 // join makes the generator's end.

@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"go.fd.io/govpp/binapi/fib_types"
-	"go.fd.io/govpp/binapi/ip"
 	"go.fd.io/govpp/binapi/ip_types"
 	vppmemif "go.fd.io/govpp/binapi/memif"
 
@@ -33,6 +31,9 @@ type Router struct {
 	About benchmarks.Subject
 	Core  int // of the worker; negative leaves the engine's threads where they like
 	Arms  int // memifs; 0 is 1
+	// Sources, if valid, is what may come in by the first memif: it gets a strict check of
+	// source addresses, as each interface of a pod has one. VPP needs the plugin urpf.
+	Sources netip.Prefix
 	// Command makes the process, with its files in dir and its API at socket.
 	Command func(dir, socket string) (*exec.Cmd, error)
 
@@ -152,13 +153,11 @@ func (r *Router) program(ctx context.Context, routes []netip.Prefix) error {
 		}
 		r.arms, setup = append(r.arms, a), append(setup, steps...)
 	}
-	out := r.arms[len(r.arms)-1]
-	address := ip_types.NewAddress(out.peer.AsSlice())
 	for _, p := range routes {
-		route := ip.IPRoute{Prefix: apiPrefix(p), NPaths: 1, Paths: []fib_types.FibPath{{
-			SwIfIndex: uint32(out.index), Proto: fib_types.FIB_API_PATH_NH_PROTO_IP4, Weight: 1, Nh: fib_types.FibPathNh{Address: address.Un},
-		}}}
-		setup = append(setup, vpp.Exchange{Request: &ip.IPRouteAddDel{IsAdd: true, Route: route}, Reply: &ip.IPRouteAddDelReply{}})
+		setup = append(setup, r.arms[len(r.arms)-1].route(p))
+	}
+	if r.Sources.IsValid() {
+		setup = append(setup, r.arms[0].route(r.Sources), r.arms[0].checkSources())
 	}
 	return r.batch(ctx, setup)
 }

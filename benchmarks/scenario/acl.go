@@ -18,12 +18,13 @@ import (
 
 // ACL compares what access lists cost routers. Frames come in by one memif, where the
 // egress rules of the sender's policies judge them, and go out by another, where the
-// ingress rules of the receiver's do: a way through has both, as between two pods. Lists of
-// each size and none at all are measured in turn, by first packets (each frame a new flow)
+// ingress rules of the receiver's do: a way through has both, as between two pods. A strict
+// check of source addresses is always there, as on each interface of a pod. Lists of each
+// size and none at all are measured in turn, by first packets (each frame a new flow)
 // and by flows that have their sessions. The routers take turns.
 type ACL struct {
 	Title       string
-	Routers     []*rig.Router // with two arms and the acl plugin
+	Routers     []*rig.Router // with two arms and the plugins acl and urpf
 	Rules       []string      // names of lists, of ACLRules; nil is all
 	Loads       []string      // names of kinds of traffic, of ACLLoads; nil is all
 	Routes      int
@@ -191,6 +192,7 @@ func (a *aclRun) start(ctx context.Context, l *rig.Launcher, r *rig.Router, rout
 		return err
 	}
 	defer func() { err = errors.Join(err, pass()) }()
+	r.Sources = sources()
 	if err := r.Start(ctx, l, routes); err != nil {
 		return err
 	}

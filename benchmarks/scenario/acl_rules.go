@@ -161,6 +161,11 @@ func hostIn(p netip.Prefix, rng *rand.Rand) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
+// sources is where all that may come comes from.
+func sources() netip.Prefix {
+	return netip.PrefixFrom(mirrored(netip.AddrFrom4([4]byte{10, 0, 0, 0})), 9)
+}
+
 // peerRoutes are a /24 for each of the first n peers, then others to a total.
 func peerRoutes(n, total int) ([]netip.Prefix, error) {
 	if n > peersLimit || n > total {
