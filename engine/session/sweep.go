@@ -10,14 +10,13 @@ const candidates = 16
 // places brings up. The shard is locked.
 func (t *Table) recycle(n int, now uint32) bool {
 	s := &t.shards[n]
-	first := uint32(n) * t.perShard
-	used := s.next - first
+	used := s.next / shards // its places so far
 	if used == 0 {
 		return false
 	}
 	oldest, age := NoPlace, uint32(0)
 	for i := range min(used, candidates) {
-		place := first + (now*candidates+uint32(t.adds.Load())+i)%used
+		place := (now*candidates+uint32(t.adds.Load())+i)%used*shards + uint32(n)
 		rec := &t.records[place]
 		if rec.version.Load()&1 == 0 {
 			continue
@@ -56,16 +55,14 @@ func (t *Table) over(rec *record, now uint32) bool {
 func (t *Table) Sweep(now uint32, budget int) {
 	t.sweeping.Lock()
 	defer t.sweeping.Unlock()
-	places := uint32(len(t.records))
 	for n := 0; n < budget; {
-		shard := t.hand / t.perShard
-		s := &t.shards[shard]
+		s := t.shardOf(t.hand)
 		s.mu.Lock()
 		for n < budget && t.hand < s.next {
 			if rec := &t.records[t.hand]; rec.version.Load()&1 != 0 && t.over(rec, now) {
 				t.remove(s, t.hand)
 			}
-			t.hand++
+			t.hand += shards
 			n++
 			if n%256 == 0 {
 				break // let those in who wait for the shard
@@ -76,8 +73,7 @@ func (t *Table) Sweep(now uint32, budget int) {
 		if !done {
 			continue
 		}
-		if t.hand = (shard + 1) * t.perShard; t.hand >= places {
-			t.hand = 0
+		if t.hand = (t.hand + 1) % shards; t.hand == 0 {
 			return
 		}
 	}
@@ -116,7 +112,7 @@ func (t *Table) All(now uint32) iter.Seq[Info] {
 			t.shards[n].mu.Lock()
 			end := t.shards[n].next
 			t.shards[n].mu.Unlock()
-			for place := uint32(n) * t.perShard; place < end; place++ {
+			for place := uint32(n); place < end; place += shards {
 				rec := &t.records[place]
 				if rec.version.Load()&1 == 0 || rec.seen.Load()&refused != 0 || t.over(rec, now) {
 					continue

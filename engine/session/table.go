@@ -16,7 +16,7 @@ const shards = 64
 //	key ─ hash ─► shard ─► one of two buckets ─► place ─► record
 type Table struct {
 	seed     uint64
-	records  []record // shard by shard
+	records  []record // in turn of each shard, so that few sessions lie on few pages
 	buckets  []bucket // shard by shard
 	shards   [shards]shard
 	perShard uint32 // records
@@ -43,7 +43,7 @@ type face struct {
 type shard struct {
 	mu   sync.Mutex
 	free []uint32 // places given back; never grows beyond its capacity
-	next uint32   // first place never used
+	next uint32   // first of its places never used
 	_    [24]byte
 }
 
@@ -66,7 +66,7 @@ func New(most, interfaces int) *Table {
 	free := make([]uint32, per*shards)
 	for i := range t.shards {
 		t.shards[i].free = free[i*per : i*per : (i+1)*per]
-		t.shards[i].next = uint32(i * per)
+		t.shards[i].next = uint32(i)
 	}
 	t.max.Store(int64(most))
 	t.timeouts[UDPIdle].Store(DefaultUDPIdle)
@@ -181,7 +181,7 @@ func (t *Table) Touch(r Ref, now uint32, flags uint8, input bool) bool {
 // It counts as ended. Until it times out its packets are known for what they are: no answer
 // that was under way is taken for the first packet of a flow in the other direction.
 func (t *Table) Refuse(r Ref, policy uint32) {
-	s := &t.shards[r.place/t.perShard]
+	s := t.shardOf(r.place)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	rec := &t.records[r.place]
@@ -201,7 +201,7 @@ func (t *Table) ended(rec *record) {
 
 // Restore ends what Refuse began.
 func (t *Table) Restore(r Ref, policy, now uint32) {
-	s := &t.shards[r.place/t.perShard]
+	s := t.shardOf(r.place)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t.Refused(r) {
@@ -273,7 +273,7 @@ func (t *Table) Add(k *Keys, policy, now uint32) (Ref, Added) {
 		}
 	}
 	slot := empty(one, two)
-	if t.count.Load() >= t.max.Load() || len(s.free) == 0 && s.next == t.end(n) {
+	if t.count.Load() >= t.max.Load() || len(s.free) == 0 && uint64(s.next) >= uint64(len(t.records)) {
 		if !t.recycle(n, now) {
 			return Ref{}, Full
 		}
@@ -296,7 +296,7 @@ func (t *Table) Add(k *Keys, policy, now uint32) (Ref, Added) {
 	return Ref{place, version}, Made
 }
 
-func (t *Table) end(shard int) uint32 { return uint32(shard+1) * t.perShard }
+func (t *Table) shardOf(place uint32) *shard { return &t.shards[place%shards] }
 
 // empty is a free place in the emptier of two buckets, or nil.
 func empty(one, two *bucket) *atomic.Uint64 {
@@ -324,8 +324,8 @@ func (s *shard) take() uint32 {
 		s.free = s.free[:n-1]
 		return place
 	}
-	s.next++
-	return s.next - 1
+	s.next += shards
+	return s.next - shards
 }
 
 // ahead is the place that take comes to a few sessions later: with those of the other
@@ -335,12 +335,12 @@ func (s *shard) ahead() uint32 {
 	if n := len(s.free); n >= sessions {
 		return s.free[n-sessions]
 	}
-	return s.next + sessions - 1
+	return s.next + (sessions-1)*shards
 }
 
 // Delete ends a session.
 func (t *Table) Delete(r Ref) {
-	s := &t.shards[r.place/t.perShard]
+	s := t.shardOf(r.place)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t.records[r.place].version.Load() == r.version {
