@@ -7,7 +7,7 @@ BIN     := bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build demo test check lint bench bench-memif bench-policy generate readme clean setup reference
+.PHONY: help build demo test test-vm check lint bench bench-memif bench-policy generate readme clean setup reference
 
 help: ## print this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,12 @@ test: ## all tests, those that need root included (the first time: builds kube-a
 	@scripts/setup.sh dpdk
 	@scripts/kube.sh
 	$(GO) vet ./...
-	$(GO) test -timeout 20m ./...
+	$(GO) test -timeout 20m -skip '^TestIntegrationVM' ./...
+	@$(MAKE) --no-print-directory test-vm
+
+test-vm: ## tests on NICs in a virtual machine (root; the first time: fetches QEMU and a kernel)
+	@scripts/vm.sh
+	$(GO) test -timeout 30m -run '^TestIntegrationVM' ./internal/vmtest
 
 check: ## what needs no root and no network: vet, format, the house's law, pure packages
 	$(GO) vet ./...
