@@ -66,11 +66,14 @@ func (u Unnumbered) requires() []Key {
 
 func (u Unnumbered) becomes(Object) bool { return false }
 
-// Neighbor is a static neighbour entry on an Ethernet interface. It makes no route.
+// Neighbor is a static neighbour entry on an Ethernet interface.
 type Neighbor struct {
 	Interface string
 	Addr      netip.Addr
 	MAC       MAC
+	// Attached counts the address as on the link, though no prefix of the interface holds
+	// it: ARP requests from it are answered. Without it the entry makes no route.
+	Attached bool
 }
 
 func (n Neighbor) Key() Key       { return Key{KindNeighbor, n.Interface + " " + n.Addr.String()} }
@@ -79,6 +82,9 @@ func (n Neighbor) String() string { return n.line().String() }
 func (n Neighbor) line() textline.Line {
 	l := textline.New("neighbor", n.Interface, n.Addr.String())
 	l.Add("mac", n.MAC.String())
+	if n.Attached {
+		l.Add("attached", "true")
+	}
 	return l
 }
 
@@ -89,8 +95,12 @@ func (n Neighbor) check() error {
 	return checkName(n.Interface)
 }
 
-func (n Neighbor) requires() []Key     { return []Key{InterfaceKey(n.Interface)} }
-func (n Neighbor) becomes(Object) bool { return true }
+func (n Neighbor) requires() []Key { return []Key{InterfaceKey(n.Interface)} }
+
+func (n Neighbor) becomes(was Object) bool {
+	w, ok := was.(Neighbor)
+	return ok && w.Attached == n.Attached
+}
 
 // Route says where packets to a prefix go.
 type Route struct {
@@ -105,6 +115,7 @@ type Path struct {
 	Interface string     // of an EndForward path
 	Via       netip.Addr // next hop; absent where the link has one other end, and where it is the prefix itself
 	Weight    uint8      // share among several paths; 0 counts as 1
+	Table     uint32     // of an EndLookup path
 }
 
 // End is how a path ends.
@@ -114,9 +125,10 @@ const (
 	EndForward     End = iota // the packet leaves by Interface
 	EndDrop                   // silently
 	EndUnreachable            // with an ICMP error to the sender
+	EndLookup                 // the destination is looked up in another Table of the family
 )
 
-var endNames = [...]string{EndForward: "!forward", EndDrop: "!drop", EndUnreachable: "!unreachable"}
+var endNames = [...]string{EndForward: "!forward", EndDrop: "!drop", EndUnreachable: "!unreachable", EndLookup: "!lookup"}
 
 func (r Route) Key() Key {
 	return Key{KindRoute, fmt.Sprintf("%d %s", r.Table, r.Prefix)}
@@ -146,13 +158,19 @@ func (r Route) check() error {
 
 func (p Path) check(f Family) error {
 	if p.End != EndForward {
-		if p != (Path{End: p.End}) || int(p.End) >= len(endNames) {
+		if p != (Path{End: p.End, Table: p.Table}) || int(p.End) >= len(endNames) {
 			return fmt.Errorf("an end has no interface, next hop or weight")
+		}
+		if p.Table != 0 && p.End != EndLookup {
+			return fmt.Errorf("a table stands only with %s", endNames[EndLookup])
 		}
 		return nil
 	}
 	if p.Via.IsValid() && FamilyOf(p.Via) != f {
 		return fmt.Errorf("the next hop is of another family")
+	}
+	if p.Table != 0 {
+		return fmt.Errorf("a table stands only with %s", endNames[EndLookup])
 	}
 	return checkName(p.Interface)
 }
@@ -160,8 +178,11 @@ func (p Path) check(f Family) error {
 func (r Route) requires() []Key {
 	keys := requireTables(nil, r.Table, FamilyOf(r.Prefix.Addr()))
 	for _, p := range r.Paths {
-		if p.End == EndForward {
+		switch p.End {
+		case EndForward:
 			keys = append(keys, InterfaceKey(p.Interface))
+		case EndLookup:
+			keys = requireTables(keys, p.Table, FamilyOf(r.Prefix.Addr()))
 		}
 	}
 	return keys
@@ -169,8 +190,12 @@ func (r Route) requires() []Key {
 
 func (r Route) becomes(Object) bool { return true }
 
-// String is interface[@via][*weight], or the name of an end.
+// String is interface[@via][*weight], or the name of an end; that of EndLookup has its table
+// behind a colon.
 func (p Path) String() string {
+	if p.End == EndLookup {
+		return fmt.Sprintf("%s:%d", endNames[EndLookup], p.Table)
+	}
 	if p.End != EndForward {
 		return endNames[min(int(p.End), len(endNames)-1)]
 	}
@@ -186,11 +211,7 @@ func (p Path) String() string {
 
 func parsePath(s string) (Path, error) {
 	if strings.HasPrefix(s, "!") {
-		i := slices.Index(endNames[:], s)
-		if i <= int(EndForward) {
-			return Path{}, fmt.Errorf("parse path %q: want !drop or !unreachable", s)
-		}
-		return Path{End: End(i)}, nil
+		return parseEnd(s)
 	}
 	var p Path
 	var err error
@@ -207,6 +228,20 @@ func parsePath(s string) (Path, error) {
 		}
 	}
 	return p, nil
+}
+
+func parseEnd(s string) (Path, error) {
+	if id, lookup := strings.CutPrefix(s, endNames[EndLookup]+":"); lookup {
+		table, err := parseUint[uint32](id)
+		if err != nil {
+			return Path{}, fmt.Errorf("parse path %q: table: %w", s, err)
+		}
+		return Path{End: EndLookup, Table: table}, nil
+	}
+	if i := slices.Index(endNames[:], s); i > int(EndForward) && i != int(EndLookup) {
+		return Path{End: End(i)}, nil
+	}
+	return Path{}, fmt.Errorf("parse path %q: want !drop, !unreachable or !lookup:TABLE", s)
 }
 
 // Up opens an interface. As the last kind it comes after all that guards the interface,

@@ -21,7 +21,8 @@ type Interface struct {
 	Host   HostSide
 }
 
-// Device is what an Interface is made of: Tun, Veth, Memif or Loopback. It cannot change.
+// Device is what an Interface is made of: Tun, Tap, Veth, Memif, NIC, Bond, VLAN or
+// Loopback. It cannot change.
 type Device interface {
 	device(l *textline.Line)
 	check() error
@@ -132,7 +133,13 @@ func InterfaceKey(name string) Key { return Key{KindInterface, name} }
 func (i Interface) Key() Key       { return InterfaceKey(i.Name) }
 func (i Interface) String() string { return i.line().String() }
 
-func (i Interface) requires() []Key { return requireTables(nil, i.Table, IPv4, IPv6) }
+func (i Interface) requires() []Key {
+	keys := requireTables(nil, i.Table, IPv4, IPv6)
+	if d, ok := i.Device.(VLAN); ok {
+		keys = append(keys, InterfaceKey(d.Parent))
+	}
+	return keys
+}
 
 // becomes: all but the device and the table can change; a table change would need every
 // address to go first.
@@ -183,6 +190,9 @@ func (i Interface) check() error {
 	}
 	if _, memif := i.Device.(Memif); memif && len(i.Name) > MemifNameMax {
 		return fmt.Errorf("interface name %q has %d bytes, want at most %d for a memif", i.Name, len(i.Name), MemifNameMax)
+	}
+	if v, vlan := i.Device.(VLAN); vlan && i.Name <= v.Parent {
+		return fmt.Errorf("interface name %q: want one that sorts behind %q, the parent's", i.Name, v.Parent)
 	}
 	if !i.Device.hasHost() && !i.Host.isZero() {
 		return fmt.Errorf("the device has no host side, and one is given")

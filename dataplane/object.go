@@ -22,17 +22,23 @@ const (
 	KindTable Kind = iota + 1
 	KindACL
 	KindInterface
+	KindBondMember
 	KindAddress
 	KindUnnumbered
+	KindLinkLocal
 	KindNeighbor
 	KindRoute
+	KindProxyRange
+	KindProxyARP
 	KindACLBinding
 	KindUp // last, so that nothing passes an interface before all else is in force
 )
 
 var kindNames = [...]string{
-	KindTable: "table", KindACL: "acl", KindInterface: "interface", KindAddress: "address", KindUnnumbered: "unnumbered",
-	KindNeighbor: "neighbor", KindRoute: "route", KindACLBinding: "acl-binding", KindUp: "up",
+	KindTable: "table", KindACL: "acl", KindInterface: "interface", KindBondMember: "bond-member",
+	KindAddress: "address", KindUnnumbered: "unnumbered", KindLinkLocal: "link-local",
+	KindNeighbor: "neighbor", KindRoute: "route", KindProxyRange: "proxy-range", KindProxyARP: "proxy-arp",
+	KindACLBinding: "acl-binding", KindUp: "up",
 }
 
 func (k Kind) String() string {
@@ -55,8 +61,9 @@ func (k Key) Compare(o Key) int {
 	return cmp.Or(cmp.Compare(k.Kind, o.Kind), strings.Compare(k.Name, o.Name))
 }
 
-// Object is one thing of the dataplane: Table, ACL, Interface, Address, Unnumbered,
-// Neighbor, Route, ACLBinding or Up. Objects are values; their text form is one line and says all of them.
+// Object is one thing of the dataplane: Table, ACL, Interface, BondMember, Address,
+// Unnumbered, LinkLocal, Neighbor, Route, ProxyRange, ProxyARP, ACLBinding or Up. Objects are
+// values; their text form is one line and says all of them.
 type Object interface {
 	Key() Key
 	String() string

@@ -17,7 +17,7 @@ func parseObject(l textline.Line) (Object, error) {
 	words := l.Words[1:]
 	want := 2
 	switch l.Words[0] {
-	case "acl", "acl-binding", "interface", "unnumbered", "up":
+	case "acl", "acl-binding", "bond-member", "interface", "link-local", "proxy-arp", "unnumbered", "up":
 		want = 1
 	}
 	if len(words) != want {
@@ -57,7 +57,7 @@ func readObject(kind string, words []string, r *textline.Reader) (Object, error)
 		return Unnumbered{words[0], r.String("lender")}, nil
 	case "neighbor":
 		a, err := netip.ParseAddr(words[1])
-		return Neighbor{words[0], a, textline.One(r, "mac", ParseMAC)}, err
+		return Neighbor{words[0], a, textline.One(r, "mac", ParseMAC), textline.One(r, "attached", parseTrue)}, err
 	case "route":
 		table, err := parseUint[uint32](words[0])
 		if err != nil {
@@ -65,10 +65,31 @@ func readObject(kind string, words []string, r *textline.Reader) (Object, error)
 		}
 		p, err := netip.ParsePrefix(words[1])
 		return Route{table, p, textline.All(r, "path", parsePath)}, err
+	case "bond-member":
+		return BondMember{words[0], r.String("bond"), textline.One(r, "long-timeout", parseTrue)}, nil
+	case "link-local":
+		return LinkLocal{words[0]}, nil
+	case "proxy-arp":
+		return ProxyARP{words[0]}, nil
+	case "proxy-range":
+		return readProxyRange(words)
 	case "up":
 		return Up{words[0]}, nil
 	}
 	return nil, fmt.Errorf("no kind of object is called that")
+}
+
+func readProxyRange(words []string) (Object, error) {
+	table, err := parseUint[uint32](words[0])
+	if err != nil {
+		return nil, err
+	}
+	low, high, _ := strings.Cut(words[1], "-")
+	p := ProxyRange{Table: table}
+	if p.Low, err = netip.ParseAddr(low); err == nil {
+		p.High, err = netip.ParseAddr(high)
+	}
+	return p, err
 }
 
 func readInterface(name string, r *textline.Reader) (Object, error) {
@@ -84,27 +105,40 @@ func readInterface(name string, r *textline.Reader) (Object, error) {
 			Neighbors: textline.All(r, "host-neighbor", parseHostNeighbor),
 		},
 	}
+	var err error
+	i.Device, err = readDevice(r)
+	return i, err
+}
+
+func readDevice(r *textline.Reader) (Device, error) {
 	switch kind := r.String("device"); kind {
 	case "tun":
-		i.Device = Tun{
+		return Tun{
 			Netns: r.String("netns"), HostName: r.String("host"),
 			Queues: textline.One(r, "queues", parseUint[uint16]),
 			RxRing: textline.One(r, "rx-ring", parseUint[uint16]), TxRing: textline.One(r, "tx-ring", parseUint[uint16]),
 			Offload: textline.One(r, "offload", parseOffload),
-		}
+		}, nil
+	case "tap":
+		return readTap(r), nil
 	case "veth":
-		i.Device = Veth{
+		return Veth{
 			Netns: r.String("netns"), HostName: r.String("host"), Outer: r.String("outer"),
 			HostMAC: textline.One(r, "host-mac", ParseMAC), MAC: textline.One(r, "mac", ParseMAC),
-		}
+		}, nil
+	case "nic":
+		return readNIC(r), nil
+	case "bond":
+		return readBond(r), nil
+	case "vlan":
+		return VLAN{r.String("parent"), textline.One(r, "vlan", parseUint[uint16])}, nil
 	case "memif":
-		i.Device = readMemif(r)
+		return readMemif(r), nil
 	case "loopback":
-		i.Device = Loopback{}
+		return Loopback{}, nil
 	default:
-		return nil, fmt.Errorf("field device: %q: want tun, veth, memif or loopback", kind)
+		return nil, fmt.Errorf("field device: %q: want tun, tap, veth, memif, nic, bond, vlan or loopback", kind)
 	}
-	return i, nil
 }
 
 func parseHostRoute(s string) (r HostRoute, err error) {

@@ -41,6 +41,12 @@ func TestDiff(t *testing.T) {
 		{"lender-address", base, with(func(s *State) { s.Put(Address{"loop", prefix("fd01::1/128")}) })},
 		{"first-policy", with(func(s *State) { guard(s, "policy/old") }), with(func(s *State) { guard(s, "policy/old", "policy/new") })},
 		{"last-policy", with(func(s *State) { guard(s, "policy/old", "policy/new") }), with(func(s *State) { guard(s, "policy/new") })},
+		{"uplink", base, state(t, node(), pod("pod/a", "10.1.0.5"), uplink())},
+		{"uplink-driver", state(t, uplink()), state(t, changed(uplink(), func(i *Interface) {
+			if i.Name == "uplink2" {
+				i.Device = NIC{Driver: NICAFPacket, Port: "p-eth2", MAC: MAC{2}}
+			}
+		}))},
 		{"path", base, with(func(s *State) {
 			s.Put(Route{0, prefix("10.1.0.5/32"), []Path{{Interface: "pod/a", Via: addr("10.1.0.5")}}})
 		})},
@@ -59,6 +65,16 @@ func TestDiff(t *testing.T) {
 			}
 		})
 	}
+}
+
+func changed(list []Object, change func(*Interface)) []Object {
+	for n, o := range list {
+		if i, ok := o.(Interface); ok {
+			change(&i)
+			list[n] = i
+		}
+	}
+	return list
 }
 
 // guard binds pod/a to ACLs of those names.
@@ -168,6 +184,13 @@ func random(r *rand.Rand) State {
 			s.Put(ACLBinding{n, acls[:first], acls[first:]})
 		}
 	}
+	if len(names) > 1 && chance(40) {
+		s.Put(BondMember{Interface: names[0], Bond: names[1], LongTimeout: chance(50)})
+	}
+	if len(names) > 0 && chance(40) {
+		s.Put(Interface{Name: "v", MTU: 1500, Device: VLAN{names[r.IntN(len(names))], uint16(1 + r.IntN(2))}})
+		s.Put(Up{"v"})
+	}
 	for _, n := range names {
 		other := names[r.IntN(len(names))]
 		switch {
@@ -177,9 +200,19 @@ func random(r *rand.Rand) State {
 			s.Put(Address{n, netip.PrefixFrom(addr("10.0.0.1"), 24+r.IntN(3))})
 		}
 		if chance(40) {
-			s.Put(Neighbor{n, addr("10.0.0.9"), MAC{2, 0, 0, 0, 0, byte(r.IntN(2))}})
+			s.Put(Neighbor{Interface: n, Addr: addr("10.0.0.9"), MAC: MAC{2, 0, 0, 0, 0, byte(r.IntN(2))}, Attached: chance(30)})
+		}
+		if chance(30) {
+			s.Put(LinkLocal{n})
+		}
+		if chance(30) {
+			s.Put(ProxyARP{n})
+			s.Put(ProxyRange{0, addr("10.0.0.1"), netip.AddrFrom4([4]byte{10, 0, 0, byte(2 + r.IntN(2))})})
 		}
 		for table := range tables {
+			if chance(20) {
+				s.Put(Route{table, prefix("10.3.0.0/16"), []Path{{End: EndLookup}}})
+			}
 			if chance(40) {
 				paths := []Path{{Interface: n}}
 				if other != n {

@@ -55,11 +55,35 @@ func veth() []Object {
 			},
 		},
 		Table{IPv4, 7, "blue"}, Table{IPv6, 7, ""},
-		Neighbor{"pod/v", addr("fd01::9"), mac},
+		Neighbor{Interface: "pod/v", Addr: addr("fd01::9"), MAC: mac},
 		Route{7, prefix("fd01::9/128"), []Path{{Interface: "pod/v", Via: addr("fd01::9"), Weight: 3}, {Interface: "pod/a"}}},
 		Route{7, prefix("10.9.0.0/16"), []Path{{End: EndUnreachable}}},
 		Route{0, prefix("10.8.0.0/16"), []Path{{End: EndDrop}}},
 	}
+}
+
+// uplink is a NIC of each driver, a bond with a VLAN on it, and the tap towards the host.
+func uplink() []Object {
+	mac, host := MAC{2, 0, 0, 0, 1, 1}, MAC{2, 0, 0, 0, 1, 2}
+	list := []Object{
+		Table{IPv4, 1000, "uplink0"}, Table{IPv6, 1000, "uplink0"},
+		Interface{Name: "uplink0", MTU: 1500, Table: 1000, Device: NIC{Driver: NICDPDK, Port: "uplink0"}},
+		Interface{Name: "uplink1", MTU: 1500, Device: NIC{Driver: NICAFPacket, Port: "p-eth1", MAC: mac, RxQueues: 1, TxQueues: 2}},
+		Interface{Name: "uplink2", MTU: 1500, Device: NIC{Driver: NICAFXDP, Port: "p-eth2", RxRing: 1024, TxRing: 512}},
+		Interface{Name: "uplink3", MTU: 1500, Device: NIC{Driver: NICAVF, Port: "0000:3b:02.1", RxQueues: 4}},
+		Interface{Name: "uplink4", MTU: 1500, Device: NIC{Driver: NICVirtio, Port: "0000:00:03.0"}},
+		Interface{Name: "uplink5", MTU: 9000, Device: NIC{Driver: NICRDMA, Port: "p-eth5"}},
+		Interface{Name: "bond", MTU: 1500, Device: Bond{Mode: BondLACP, Balance: BalanceL34, MAC: mac}},
+		BondMember{Interface: "uplink2", Bond: "bond", LongTimeout: true}, BondMember{Interface: "uplink3", Bond: "bond"},
+		Interface{Name: "bond.7", MTU: 1500, Device: VLAN{"bond", 7}},
+		Interface{Name: "host", MTU: 1500, Device: Tap{
+			HostName: "eth0", HostMAC: mac, MAC: host, Queues: 1, RxRing: 1024, TxRing: 1024, Offload: OffloadGSO,
+		}},
+		LinkLocal{"host"}, ProxyARP{"host"}, ProxyRange{0, addr("192.0.2.0"), addr("192.0.2.8")},
+		Neighbor{Interface: "host", Addr: addr("192.0.2.9"), MAC: mac, Attached: true},
+		Route{1000, prefix("0.0.0.0/0"), []Path{{End: EndLookup}}}, Route{0, prefix("2001:db8::/64"), []Path{{End: EndLookup, Table: 1000}}},
+	}
+	return list
 }
 
 func acls() []Object {
@@ -112,7 +136,7 @@ func golden(t *testing.T, name, text string) {
 }
 
 func TestStateText(t *testing.T) {
-	s := state(t, node(), pod("pod/a", "10.1.0.5"), veth(), []Object{memif(), Up{"pod/m"}}, acls())
+	s := state(t, node(), pod("pod/a", "10.1.0.5"), veth(), []Object{memif(), Up{"pod/m"}}, acls(), uplink())
 	text := s.String()
 	golden(t, "state.golden", text)
 	again, err := ParseState(text)
@@ -168,12 +192,37 @@ func TestNewStateErrors(t *testing.T) {
 		{Address{"loop", netip.Prefix{}}, "invalid"},
 		{Address{"nowhere", prefix("10.0.0.1/32")}, "interface nowhere is not there"},
 		{Unnumbered{"loop", "loop"}, "borrows from itself"},
-		{Neighbor{"loop", addr("fe80::1%eth0"), MAC{}}, "has a zone"},
+		{Neighbor{Interface: "loop", Addr: addr("fe80::1%eth0")}, "has a zone"},
 		{Route{0, prefix("10.0.0.1/8"), nil}, "host bits"},
 		{Route{0, prefix("10.0.0.0/8"), nil}, "no path"},
 		{Route{0, prefix("10.0.0.0/8"), []Path{{Interface: "loop", Via: addr("::1")}}}, "another family"},
 		{Route{0, prefix("10.0.0.0/8"), []Path{{End: EndDrop, Weight: 2}}}, "no interface, next hop or weight"},
 		{Route{0, prefix("10.0.0.0/8"), []Path{{Interface: "gone"}}}, "interface gone is not there"},
+		{Route{0, prefix("10.0.0.0/8"), []Path{{End: EndDrop, Table: 5}}}, "a table stands only with !lookup"},
+		{Route{0, prefix("10.0.0.0/8"), []Path{{Interface: "loop", Table: 5}}}, "a table stands only with !lookup"},
+		{Route{0, prefix("10.0.0.0/8"), []Path{{End: EndLookup, Table: 5}}}, "table ip4 5 is not there"},
+		{nic(NICDPDK, "a,b"), "none of them a space, comma or #"},
+		{Interface{Name: "n", MTU: 1500, Device: NIC{Port: "u", RxRing: 64}}, "set at the machine's start"},
+		{nic(NICAFPacket, "eth0"), "want a unicast address for af_packet"},
+		{nic(NICAFXDP, "a/b"), "may not hold"},
+		{nic(NICRDMA, "a#b"), "may not stand in it"},
+		{nic(NICAVF, "3b:02.1"), "want one such as 0000:03:00.0"},
+		{nic(NICVirtio, "0000:00:20.0"), "want one such as 0000:03:00.0"},
+		{nic(9, "x"), "driver-9: no such driver"},
+		{Interface{Name: "b", MTU: 1500, Device: Bond{Mode: BondBroadcast, Balance: BalanceL34, MAC: MAC{2}}}, "in mode broadcast has none"},
+		{Interface{Name: "b", MTU: 1500, Device: Bond{Mode: 7, MAC: MAC{2}}}, "mode-7"},
+		{Interface{Name: "b", MTU: 1500, Device: Bond{}}, "unicast"},
+		{BondMember{Interface: "loop", Bond: "loop"}, "its own member"},
+		{BondMember{Interface: "loop", Bond: "gone"}, "interface gone is not there"},
+		{Interface{Name: "v", MTU: 1500, Device: VLAN{"loop", 4095}}, "vlan 4095"},
+		{Interface{Name: "a", MTU: 1500, Device: VLAN{"loop", 5}}, "want one that sorts behind"},
+		{Interface{Name: "v", MTU: 1500, Device: VLAN{"gone", 5}}, "interface gone is not there"},
+		{Interface{Name: "t", MTU: 1500, Device: Tap{HostName: "eth0", HostMAC: MAC{1}, MAC: MAC{2}, Queues: 1, RxRing: 64, TxRing: 64}}, "unicast"},
+		{ProxyRange{0, addr("10.0.0.9"), addr("10.0.0.1")}, "the lower first"},
+		{ProxyRange{0, addr("fd00::1"), addr("fd00::2")}, "two IPv4 addresses"},
+		{ProxyRange{5, addr("10.0.0.1"), addr("10.0.0.9")}, "table ip4 5 is not there"},
+		{ProxyARP{"gone"}, "interface gone is not there"},
+		{LinkLocal{"gone"}, "interface gone is not there"},
 		{ACL{"a b", nil}, "only letters"},
 		{ACL{"a", []Rule{{Src: prefix("10.0.0.0/8"), Dst: prefix("::/0"), SrcPorts: AnyPorts(), DstPorts: AnyPorts()}}}, "two families"},
 		{ACL{"a", []Rule{{Src: prefix("10.0.0.1/8"), Dst: prefix("0.0.0.0/0")}}}, "host bits"},
@@ -195,6 +244,21 @@ func TestNewStateErrors(t *testing.T) {
 	}
 }
 
+func nic(d NICDriver, port string) Interface {
+	return Interface{Name: "n", MTU: 1500, Device: NIC{Driver: d, Port: port}}
+}
+
+func TestParsePCI(t *testing.T) {
+	if p, err := ParsePCI("0001:af:1f.7"); err != nil || p != (PCI{1, 0xaf, 0x1f, 7}) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	for _, s := range []string{"", "0000:00:00", "0000:00:00.8", "0000:00:00-0", "000g:00:00.0", "0000:0+:00.0"} {
+		if p, err := ParsePCI(s); err == nil {
+			t.Errorf("%q gives %+v", s, p)
+		}
+	}
+}
+
 func TestParseStateErrors(t *testing.T) {
 	tests := []struct{ text, want string }{
 		{"tunnel a b", "line 1: tunnel a b: no kind"},
@@ -202,7 +266,7 @@ func TestParseStateErrors(t *testing.T) {
 		{"\nroute 0 10.0.0.0/8 path=!nowhere", "line 2"},
 		{"route 0 10.0.0.0/8 path=a*1", "want a weight"},
 		{"route 0 10.0.0.0/8 path=!drop metric=3", "field metric"},
-		{"interface a mtu=1500 device=tap", "want tun, veth, memif or loopback"},
+		{"interface a mtu=1500 device=tape", "want tun, tap, veth, memif, nic, bond, vlan or loopback"},
 		{"interface a mtu=1500 device=loopback netns=/x", "field netns"},
 		{"interface a mtu=1500 device=memif mode=punt", `mode "punt": want ethernet or ip`},
 		{"interface a mtu=1500 device=memif rx-queues=256", "field rx-queues"},
@@ -215,6 +279,13 @@ func TestParseStateErrors(t *testing.T) {
 		{"acl a rule=permit,10.0.0.0/8,0.0.0.0/0,proto=6,dport=65536", "too large"},
 		{"acl-binding a b input=c", "2 words name it, want 1"},
 		{"table ip5 1", `family "ip5"`},
+		{"route 0 10.0.0.0/8 path=!lookup", "want !drop, !unreachable or !lookup:TABLE"},
+		{"route 0 10.0.0.0/8 path=!lookup:x", "table"},
+		{"interface a mtu=1500 device=nic driver=e1000", `driver "e1000": want one of`},
+		{"interface a mtu=1500 device=bond mode=balance-tlb", `bond mode "balance-tlb"`},
+		{"interface a mtu=1500 device=bond balance=vlan+srcmac", `bond balance "vlan+srcmac"`},
+		{"proxy-range 0 10.0.0.1", "ParseAddr"},
+		{"neighbor a 10.0.0.1 attached=no", "field attached"},
 		{"up a", "interface a is not there"},
 	}
 	for _, tt := range tests {
@@ -226,7 +297,7 @@ func TestParseStateErrors(t *testing.T) {
 }
 
 func FuzzParseState(f *testing.F) {
-	f.Add(state(f, node(), pod("pod/a", "10.1.0.5"), veth(), []Object{memif()}, acls()).String())
+	f.Add(state(f, node(), pod("pod/a", "10.1.0.5"), veth(), []Object{memif()}, acls(), uplink()).String())
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := ParseState(text)
 		if err != nil {
