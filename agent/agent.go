@@ -138,7 +138,7 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // serve works on one connection until it ends, and says why it did.
 func (a *Agent) serve(ctx context.Context, conn *vpp.Conn) error {
-	p, err := program.New(ctx, conn, a.config.Node)
+	p, err := program.New(ctx, conn, program.Agent(a.config.Node))
 	if err != nil {
 		return err
 	}

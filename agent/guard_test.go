@@ -228,7 +228,7 @@ func TestIntegrationWithoutACLs(t *testing.T) {
 
 func observed(t *testing.T, m machinetest.Machine) dataplane.State {
 	t.Helper()
-	p, err := program.New(t.Context(), m.Connect(t), "n")
+	p, err := program.New(t.Context(), m.Connect(t), program.Agent("n"))
 	if err != nil {
 		t.Fatal(err)
 	}

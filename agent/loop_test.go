@@ -182,7 +182,7 @@ func mustPing(t *testing.T, from *netnstest.Namespace, to ...netip.Addr) {
 // idle checks that a reconcile by somebody new has nothing to do.
 func idle(t *testing.T, m machinetest.Machine, d *doors) {
 	t.Helper()
-	p, err := program.New(t.Context(), m.Connect(t), "n")
+	p, err := program.New(t.Context(), m.Connect(t), program.Agent("n"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,6 @@ const (
 	KindBondMember
 	KindAddress
 	KindUnnumbered
-	KindLinkLocal
 	KindNeighbor
 	KindRoute
 	KindProxyRange
@@ -36,7 +35,7 @@ const (
 
 var kindNames = [...]string{
 	KindTable: "table", KindACL: "acl", KindInterface: "interface", KindBondMember: "bond-member",
-	KindAddress: "address", KindUnnumbered: "unnumbered", KindLinkLocal: "link-local",
+	KindAddress: "address", KindUnnumbered: "unnumbered",
 	KindNeighbor: "neighbor", KindRoute: "route", KindProxyRange: "proxy-range", KindProxyARP: "proxy-arp",
 	KindACLBinding: "acl-binding", KindUp: "up",
 }
@@ -62,7 +61,7 @@ func (k Key) Compare(o Key) int {
 }
 
 // Object is one thing of the dataplane: Table, ACL, Interface, BondMember, Address,
-// Unnumbered, LinkLocal, Neighbor, Route, ProxyRange, ProxyARP, ACLBinding or Up. Objects are
+// Unnumbered, Neighbor, Route, ProxyRange, ProxyARP, ACLBinding or Up. Objects are
 // values; their text form is one line and says all of them.
 type Object interface {
 	Key() Key

@@ -17,7 +17,7 @@ func parseObject(l textline.Line) (Object, error) {
 	words := l.Words[1:]
 	want := 2
 	switch l.Words[0] {
-	case "acl", "acl-binding", "bond-member", "interface", "link-local", "proxy-arp", "unnumbered", "up":
+	case "acl", "acl-binding", "bond-member", "interface", "proxy-arp", "unnumbered", "up":
 		want = 1
 	}
 	if len(words) != want {
@@ -67,8 +67,6 @@ func readObject(kind string, words []string, r *textline.Reader) (Object, error)
 		return Route{table, p, textline.All(r, "path", parsePath)}, err
 	case "bond-member":
 		return BondMember{words[0], r.String("bond"), textline.One(r, "long-timeout", parseTrue)}, nil
-	case "link-local":
-		return LinkLocal{words[0]}, nil
 	case "proxy-arp":
 		return ProxyARP{words[0]}, nil
 	case "proxy-range":

@@ -203,11 +203,10 @@ func random(r *rand.Rand) State {
 			s.Put(Neighbor{Interface: n, Addr: addr("10.0.0.9"), MAC: MAC{2, 0, 0, 0, 0, byte(r.IntN(2))}, Attached: chance(30)})
 		}
 		if chance(30) {
-			s.Put(LinkLocal{n})
-		}
-		if chance(30) {
 			s.Put(ProxyARP{n})
-			s.Put(ProxyRange{0, addr("10.0.0.1"), netip.AddrFrom4([4]byte{10, 0, 0, byte(2 + r.IntN(2))})})
+		}
+		if tables[5] && chance(30) {
+			s.Put(ProxyRange{5, addr("10.0.0.1"), netip.AddrFrom4([4]byte{10, 0, 0, byte(2 + r.IntN(2))})})
 		}
 		for table := range tables {
 			if chance(20) {

@@ -8,7 +8,8 @@ import (
 )
 
 // ProxyRange is a range of IPv4 addresses, both ends in it, that the interfaces of a table
-// with a ProxyARP answer for.
+// with a ProxyARP answer for. The table is none of those that everybody uses, or the range
+// could not be told from others'.
 type ProxyRange struct {
 	Table     uint32
 	Low, High netip.Addr
@@ -27,6 +28,9 @@ func (p ProxyRange) check() error {
 	if !p.Low.Is4() || !p.High.Is4() || p.High.Less(p.Low) {
 		return fmt.Errorf("range %s-%s: want two IPv4 addresses, the lower first", p.Low, p.High)
 	}
+	if p.Table == 0 {
+		return fmt.Errorf("want a table of its own, not 0")
+	}
 	return nil
 }
 
@@ -42,19 +46,3 @@ func (p ProxyARP) line() textline.Line { return textline.New("proxy-arp", p.Inte
 func (p ProxyARP) check() error        { return checkName(p.Interface) }
 func (p ProxyARP) requires() []Key     { return []Key{InterfaceKey(p.Interface)} }
 func (p ProxyARP) becomes(Object) bool { return false }
-
-// LinkLocal gives an interface a link-local IPv6 address, from which it asks for neighbours
-// and answers them, whether it has others or not. It has the interface advertise no router:
-// a machine such as VPP does so by default.
-type LinkLocal struct{ Interface string }
-
-func (l LinkLocal) Key() Key            { return Key{KindLinkLocal, l.Interface} }
-func (l LinkLocal) String() string      { return l.line().String() }
-func (l LinkLocal) line() textline.Line { return textline.New("link-local", l.Interface) }
-func (l LinkLocal) check() error        { return checkName(l.Interface) }
-func (l LinkLocal) becomes(Object) bool { return false }
-
-// requires: where an address brought IPv6 along, it takes it away.
-func (l LinkLocal) requires() []Key {
-	return []Key{InterfaceKey(l.Interface), addressesOf(l.Interface)}
-}

@@ -79,7 +79,7 @@ func uplink() []Object {
 		Interface{Name: "host", MTU: 1500, Device: Tap{
 			HostName: "eth0", HostMAC: mac, MAC: host, Queues: 1, RxRing: 1024, TxRing: 1024, Offload: OffloadGSO,
 		}},
-		LinkLocal{"host"}, ProxyARP{"host"}, ProxyRange{0, addr("192.0.2.0"), addr("192.0.2.8")},
+		ProxyARP{"host"}, ProxyRange{1000, addr("192.0.2.0"), addr("192.0.2.8")},
 		Neighbor{Interface: "host", Addr: addr("192.0.2.9"), MAC: mac, Attached: true},
 		Route{1000, prefix("0.0.0.0/0"), []Path{{End: EndLookup}}}, Route{0, prefix("2001:db8::/64"), []Path{{End: EndLookup, Table: 1000}}},
 	}
@@ -218,11 +218,11 @@ func TestNewStateErrors(t *testing.T) {
 		{Interface{Name: "a", MTU: 1500, Device: VLAN{"loop", 5}}, "want one that sorts behind"},
 		{Interface{Name: "v", MTU: 1500, Device: VLAN{"gone", 5}}, "interface gone is not there"},
 		{Interface{Name: "t", MTU: 1500, Device: Tap{HostName: "eth0", HostMAC: MAC{1}, MAC: MAC{2}, Queues: 1, RxRing: 64, TxRing: 64}}, "unicast"},
-		{ProxyRange{0, addr("10.0.0.9"), addr("10.0.0.1")}, "the lower first"},
-		{ProxyRange{0, addr("fd00::1"), addr("fd00::2")}, "two IPv4 addresses"},
+		{ProxyRange{5, addr("10.0.0.9"), addr("10.0.0.1")}, "the lower first"},
+		{ProxyRange{5, addr("fd00::1"), addr("fd00::2")}, "two IPv4 addresses"},
+		{ProxyRange{0, addr("10.0.0.1"), addr("10.0.0.9")}, "a table of its own"},
 		{ProxyRange{5, addr("10.0.0.1"), addr("10.0.0.9")}, "table ip4 5 is not there"},
 		{ProxyARP{"gone"}, "interface gone is not there"},
-		{LinkLocal{"gone"}, "interface gone is not there"},
 		{ACL{"a b", nil}, "only letters"},
 		{ACL{"a", []Rule{{Src: prefix("10.0.0.0/8"), Dst: prefix("::/0"), SrcPorts: AnyPorts(), DstPorts: AnyPorts()}}}, "two families"},
 		{ACL{"a", []Rule{{Src: prefix("10.0.0.1/8"), Dst: prefix("0.0.0.0/0")}}}, "host bits"},
@@ -284,7 +284,7 @@ func TestParseStateErrors(t *testing.T) {
 		{"interface a mtu=1500 device=nic driver=e1000", `driver "e1000": want one of`},
 		{"interface a mtu=1500 device=bond mode=balance-tlb", `bond mode "balance-tlb"`},
 		{"interface a mtu=1500 device=bond balance=vlan+srcmac", `bond balance "vlan+srcmac"`},
-		{"proxy-range 0 10.0.0.1", "ParseAddr"},
+		{"proxy-range 5 10.0.0.1", "ParseAddr"},
 		{"neighbor a 10.0.0.1 attached=no", "field attached"},
 		{"up a", "interface a is not there"},
 	}

@@ -48,7 +48,7 @@ func (p *Program) observeACLs(ctx context.Context, s *dataplane.State) error {
 		if err != nil {
 			return err
 		}
-		name, ours := strings.CutPrefix(d.Tag, mark)
+		name, ours := strings.CutPrefix(d.Tag, p.id.Mark)
 		if !ours {
 			continue
 		}
@@ -122,7 +122,7 @@ func aclName(names map[uint32]string, index uint32) string {
 // writeACL makes a new ACL, index none, or replaces one where it is bound.
 func (p *Program) writeACL(o dataplane.ACL, index uint32) vpp.Exchange {
 	return vpp.Exchange{
-		Request: &acl.ACLAddReplace{ACLIndex: index, Tag: mark + o.Name, R: p.wireRules(o.Rules)},
+		Request: &acl.ACLAddReplace{ACLIndex: index, Tag: p.id.Mark + o.Name, R: p.wireRules(o.Rules)},
 		Reply:   &acl.ACLAddReplaceReply{},
 	}
 }

@@ -31,7 +31,7 @@ func (s *scribe) program(t *testing.T) *Program {
 	t.Helper()
 	server := vpptest.New(t)
 	vpptest.Handle(server, func(peer *vpptest.Peer, context uint32, _ *fib.FibSourceDump) {
-		peer.Reply(context, &fib.FibSourceDetails{Src: fib.FibSource{Name: sourceName, ID: 23}})
+		peer.Reply(context, &fib.FibSourceDetails{Src: fib.FibSource{Name: Agent("").Source, ID: 23}})
 	}, &fib.FibSourceDetails{})
 	vpptest.Handle(server, func(peer *vpptest.Peer, context uint32, req *vlib.CliInband) {
 		s.add("%s", req.Cmd)
@@ -48,7 +48,7 @@ func (s *scribe) program(t *testing.T) *Program {
 			reply.ACLIndex = s.next
 		}
 		s.add("write %s as %d, %d rules", req.Tag, reply.ACLIndex, len(req.R))
-		if req.Tag == mark+"refused" {
+		if req.Tag == Agent("").Mark+"refused" {
 			reply.Retval = int32(api.INVALID_VALUE_2)
 		}
 		peer.Reply(context, reply)

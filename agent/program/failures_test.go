@@ -70,7 +70,7 @@ func refuser(t *testing.T) *Program {
 	server := vpptest.New(t)
 	const refused = 3
 	vpptest.Handle(server, func(peer *vpptest.Peer, context uint32, _ *fib.FibSourceDump) {
-		peer.Reply(context, &fib.FibSourceDetails{Src: fib.FibSource{Name: sourceName, ID: 23}})
+		peer.Reply(context, &fib.FibSourceDetails{Src: fib.FibSource{Name: Agent("").Source, ID: 23}})
 	}, &fib.FibSourceDetails{})
 	vpptest.Handle(server, func(peer *vpptest.Peer, context uint32, req *interfaces.SwInterfaceSetFlags) {
 		reply := &interfaces.SwInterfaceSetFlagsReply{}

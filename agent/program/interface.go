@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"go.fd.io/govpp/api"
+	"go.fd.io/govpp/binapi/bond"
 	interfaces "go.fd.io/govpp/binapi/interface"
 	"go.fd.io/govpp/binapi/interface_types"
 	"go.fd.io/govpp/binapi/ip_types"
@@ -39,7 +40,7 @@ func (p *Program) observeInterfaces(ctx context.Context, s *dataplane.State) err
 			i.MTU = d.Mtu[0]
 		}
 		if p.ports[name].host != (hostEnd{}) {
-			if i.Host, err = p.ports[name].host.observe(); errors.Is(err, errNoHost) {
+			if i.Host, err = p.observeHost(p.ports[name].host); errors.Is(err, errNoHost) {
 				i.Device = nil
 			}
 			// What else went wrong leaves an empty host side: repairing it meets the same
@@ -53,6 +54,15 @@ func (p *Program) observeInterfaces(ctx context.Context, s *dataplane.State) err
 	return nil
 }
 
+// observeHost reads the kernel's end; of one that is the host's own, that it is there.
+func (p *Program) observeHost(end hostEnd) (dataplane.HostSide, error) {
+	h, err := end.observe()
+	if p.id.HostLinks {
+		h = dataplane.HostSide{}
+	}
+	return h, err
+}
+
 // observed gathers what the machine's dumps say of our interfaces.
 type observed struct {
 	all      map[uint32]*interfaces.SwInterfaceDetails // everybody's
@@ -63,7 +73,7 @@ type observed struct {
 }
 
 func (p *Program) observeTags(ctx context.Context) (*observed, error) {
-	p.ports = map[string]port{}
+	p.ports, p.named = map[string]port{}, map[string]uint32{}
 	seen := &observed{
 		all: map[uint32]*interfaces.SwInterfaceDetails{}, names: map[uint32]string{},
 		details:  map[string]*interfaces.SwInterfaceDetails{},
@@ -75,8 +85,8 @@ func (p *Program) observeTags(ctx context.Context) (*observed, error) {
 			return nil, err
 		}
 		index := uint32(d.SwIfIndex)
-		seen.all[index] = d
-		name, settings, ours := parseTag(d.Tag)
+		seen.all[index], p.named[d.InterfaceName] = d, index
+		name, settings, ours := p.parseTag(d.Tag)
 		if !ours {
 			continue
 		}
@@ -99,7 +109,12 @@ func (p *Program) observeDevices(ctx context.Context, seen *observed) error {
 			seen.devices[name] = dataplane.Loopback{}
 		}
 	}
-	if err := p.observeTaps(ctx, seen.names, seen.devices); err != nil {
+	p.observeNICs(seen)
+	p.observeVLANs(seen)
+	if err := p.observeTaps(ctx, seen); err != nil {
+		return err
+	}
+	if err := p.observeBonds(ctx, seen); err != nil {
 		return err
 	}
 	if err := p.observeVeths(ctx, seen.names, seen.details, seen.devices); err != nil {
@@ -180,11 +195,12 @@ func (p *Program) createInterfaces(ctx context.Context, steps []dataplane.Step) 
 	for n, e := range b.exchanges {
 		i := b.owners[n]
 		o := steps[i].Object.(dataplane.Interface)
-		if port, ok := created(o, e, sockets[i]); ok {
+		if port, ok := p.created(o, e, sockets[i]); ok {
 			p.ports[o.Name], made[i], b.errs[i] = port, true, nil
 		}
 	}
 	settings := newBatch(len(steps))
+	settings.asDone = isSet
 	for i, step := range steps {
 		if made[i] {
 			p.settings(settings, i, step.Object.(dataplane.Interface), dataplane.Interface{RPF: none8})
@@ -206,7 +222,7 @@ func (p *Program) createInterfaces(ctx context.Context, steps []dataplane.Step) 
 
 // finishHost sets up the kernel's end unless something failed before.
 func (p *Program) finishHost(o dataplane.Interface, before error) error {
-	if end := p.ports[o.Name].host; before == nil && end != (hostEnd{}) {
+	if end := p.ports[o.Name].host; before == nil && end != (hostEnd{}) && !p.id.HostLinks {
 		return end.apply(o.Host)
 	}
 	return nil
@@ -217,7 +233,15 @@ func (p *Program) finishHost(o dataplane.Interface, before error) error {
 func (p *Program) createExchange(o dataplane.Interface, socket uint32) (vpp.Exchange, error) {
 	switch d := o.Device.(type) {
 	case dataplane.Tun:
-		return tapExchange(o, d), nil
+		return p.tapExchange(o, d), nil
+	case dataplane.Tap:
+		return p.etherExchange(o, d), nil
+	case dataplane.NIC:
+		return p.nicExchange(o, d)
+	case dataplane.Bond:
+		return bondExchange(d), nil
+	case dataplane.VLAN:
+		return p.vlanExchange(d)
 	case dataplane.Veth:
 		return p.vethExchange(o, d)
 	case dataplane.Memif:
@@ -229,10 +253,20 @@ func (p *Program) createExchange(o dataplane.Interface, socket uint32) (vpp.Exch
 }
 
 // created reads the answer to createExchange.
-func created(o dataplane.Interface, e vpp.Exchange, socket uint32) (port, bool) {
+func (p *Program) created(o dataplane.Interface, e vpp.Exchange, socket uint32) (port, bool) {
 	switch d := o.Device.(type) {
 	case dataplane.Tun:
-		return createdTap(d, e)
+		return createdTap(hostEnd{d.Netns, d.HostName}, e)
+	case dataplane.Tap:
+		return createdTap(hostEnd{d.Netns, d.HostName}, e)
+	case dataplane.NIC:
+		return p.createdNIC(d, e)
+	case dataplane.Bond:
+		r, ok := e.Reply.(*bond.BondCreate2Reply)
+		return port{index: uint32(r.SwIfIndex), driver: driverBond}, ok && e.Err == nil
+	case dataplane.VLAN:
+		r, ok := e.Reply.(*interfaces.CreateVlanSubifReply)
+		return port{index: uint32(r.SwIfIndex), driver: driverVLAN}, ok && e.Err == nil
 	case dataplane.Veth:
 		return createdVeth(d, e)
 	case dataplane.Memif:
@@ -266,16 +300,13 @@ const none8 = dataplane.RPF(^uint8(0))
 func (p *Program) settings(b *batch, i int, o, was dataplane.Interface) {
 	index := interface_types.InterfaceIndex(p.ports[o.Name].index)
 	fresh := was.RPF == none8
-	if fresh && asksNeighbors(o) {
+	if fresh && p.asksNeighbors(o) {
 		// No dump shows it: it comes before the tag, without which the interface does not
 		// count as made.
 		b.add(i, enableIP6(index), nil)
 	}
-	if _, isTun := o.Device.(dataplane.Tun); fresh && !isTun { // a tun brings its tag along
-		b.add(i, vpp.Exchange{
-			Request: &interfaces.SwInterfaceTagAddDel{IsAdd: true, SwIfIndex: index, Tag: tag(o)},
-			Reply:   &interfaces.SwInterfaceTagAddDelReply{},
-		}, nil)
+	if fresh && !tagged(o) {
+		b.add(i, tagExchange(index, p.tag(o)), nil)
 	}
 	if o.MTU != was.MTU {
 		b.add(i, vpp.Exchange{
@@ -300,6 +331,15 @@ func (p *Program) settings(b *batch, i int, o, was dataplane.Interface) {
 	if o.RPF != dataplane.RPFOff {
 		addRPF(b, i, index, o.RPF)
 	}
+}
+
+// tagged says that making the interface gives it its tag.
+func tagged(o dataplane.Interface) bool {
+	switch o.Device.(type) {
+	case dataplane.Tun, dataplane.Tap:
+		return true
+	}
+	return false
 }
 
 func addRPF(b *batch, i int, index interface_types.InterfaceIndex, mode dataplane.RPF) {
@@ -372,11 +412,20 @@ func (p port) deleteExchanges() ([]vpp.Exchange, error) {
 		return []vpp.Exchange{deleteAFPacket(p.outer)}, nil
 	case driverMemif:
 		return deleteMemif(index, p.socket), nil
+	case driverNIC:
+		return deleteNIC(index, p.nic), nil
+	case driverBond:
+		return []vpp.Exchange{deleteBond(index)}, nil
+	case driverVLAN:
+		return []vpp.Exchange{deleteVLAN(index)}, nil
 	case driverLoopback:
 		return []vpp.Exchange{{Request: &interfaces.DeleteLoopback{SwIfIndex: index}, Reply: &interfaces.DeleteLoopbackReply{}}}, nil
 	}
 	return nil, fmt.Errorf("it carries our tag, but nothing we know made it")
 }
+
+// isSet tells the refusal that means it is so already: a dpdk port outlives its mark.
+func isSet(err error) bool { return errors.Is(err, api.VALUE_EXIST) }
 
 // isGone tells the refusals that mean there is no such interface, or memif socket.
 func isGone(err error) bool {
@@ -409,6 +458,8 @@ func (p *Program) Forget(i dataplane.Interface) error {
 	lost := port{}
 	switch d := i.Device.(type) {
 	case dataplane.Tun:
+		lost.host = hostEnd{d.Netns, d.HostName}
+	case dataplane.Tap:
 		lost.host = hostEnd{d.Netns, d.HostName}
 	case dataplane.Veth:
 		lost.host, lost.outer = hostEnd{d.Netns, d.HostName}, d.Outer

@@ -22,17 +22,14 @@ type Sight struct {
 // Look observes the ACLs of a machine that another process programs. Unlike New, it sets
 // nothing up: it only asks.
 func Look(ctx context.Context, conn *vpp.Conn, owner string) (Sight, error) {
-	p := &Program{
-		conn: conn, owner: owner, ports: map[string]port{}, sockets: memifSockets{},
-		acls: map[string]aclRef{}, bound: map[string]dataplane.ACLBinding{},
-	}
+	p := newProgram(conn, Agent(owner))
 	p.unguarded = p.missingACLs()
 	var found bool
 	for d, err := range vpp.Dump[fib.FibSourceDetails](ctx, conn, &fib.FibSourceDump{}) {
 		if err != nil {
 			return Sight{}, fmt.Errorf("find route source: %w", err)
 		}
-		if d.Src.Name == sourceName {
+		if d.Src.Name == p.id.Source {
 			p.source, found = d.Src.ID, true
 		}
 	}

@@ -66,16 +66,19 @@ func parseMemifSettings(text string) (s memifSettings, ok bool) {
 }
 
 // tag is what an interface carries in the machine.
-func tag(o dataplane.Interface) string {
-	if d, ok := o.Device.(dataplane.Memif); ok {
-		return mark + o.Name + memifSettings{d}.String()
+func (p *Program) tag(o dataplane.Interface) string {
+	switch d := o.Device.(type) {
+	case dataplane.Memif:
+		return p.id.Mark + o.Name + memifSettings{d}.String()
+	case dataplane.NIC:
+		return p.id.Mark + o.Name + nicSettings{d}.String()
 	}
-	return mark + o.Name
+	return p.id.Mark + o.Name
 }
 
 // parseTag returns the name in a tag of ours, and what stands behind it.
-func parseTag(tag string) (name, settings string, ours bool) {
-	rest, ours := strings.CutPrefix(tag, mark)
+func (p *Program) parseTag(tag string) (name, settings string, ours bool) {
+	rest, ours := strings.CutPrefix(tag, p.id.Mark)
 	name, settings, _ = strings.Cut(rest, settingsMark)
 	return name, settings, ours
 }
@@ -123,7 +126,7 @@ func (p *Program) observeMemifs(ctx context.Context, seen *observed) error {
 		}
 		name, tagged := seen.names[index]
 		if !tagged {
-			if own.socket == 0 || seen.all[index] == nil {
+			if own.socket == 0 || seen.all[index] == nil || seen.all[index].Tag != "" {
 				continue
 			}
 			name = fmt.Sprintf("untagged:%d", index)
@@ -241,9 +244,16 @@ func createdMemif(socket uint32, e vpp.Exchange) (port, bool) {
 
 // asksNeighbors says that an interface finds out by itself who is at its other end. For
 // IPv6 that takes a link-local address to ask from, which borrowed addresses do not bring.
-func asksNeighbors(o dataplane.Interface) bool {
-	d, ok := o.Device.(dataplane.Memif)
-	return ok && d.Mode == dataplane.MemifEthernet
+func (p *Program) asksNeighbors(o dataplane.Interface) bool {
+	switch d := o.Device.(type) {
+	case dataplane.Memif:
+		return d.Mode == dataplane.MemifEthernet
+	case dataplane.Veth:
+		return p.id.HostLinks // else the wish names who is there
+	case dataplane.Tap, dataplane.NIC, dataplane.Bond, dataplane.VLAN:
+		return true
+	}
+	return false
 }
 
 func enableIP6(index interface_types.InterfaceIndex) vpp.Exchange {

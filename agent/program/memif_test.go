@@ -35,11 +35,12 @@ func TestTag(t *testing.T) {
 		{RxQueues: 1, TxQueues: 1, RingSize: 2, BufferSize: 64, Secret: secret.New("x", secret.Salt{})},
 	} {
 		o := dataplane.Interface{Name: strings.Repeat("n", dataplane.MemifNameMax), Device: d}
-		text := tag(o)
+		p := &Program{id: Agent("")}
+		text := p.tag(o)
 		if len(text) > 63 {
 			t.Errorf("tag %s has %d bytes, and VPP keeps 63", text, len(text))
 		}
-		name, settings, ours := parseTag(text)
+		name, settings, ours := p.parseTag(text)
 		back, ok := parseMemifSettings(settings)
 		want := dataplane.Memif{
 			RxQueues: d.RxQueues, TxQueues: d.TxQueues, RingSize: d.RingSize, BufferSize: d.BufferSize,
@@ -54,7 +55,7 @@ func TestTag(t *testing.T) {
 			t.Errorf("%q is taken for settings: %+v", foreign, s)
 		}
 	}
-	if name, settings, ours := parseTag("millrace/pod/a"); name != "pod/a" || settings != "" || !ours {
+	if name, settings, ours := (&Program{id: Agent("")}).parseTag("millrace/pod/a"); name != "pod/a" || settings != "" || !ours {
 		t.Errorf("a plain tag is read as %s %s %v", name, settings, ours)
 	}
 }

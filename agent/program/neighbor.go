@@ -25,6 +25,7 @@ func (p *Program) observeNeighbors(ctx context.Context, s *dataplane.State) erro
 			}
 			s.Put(dataplane.Neighbor{
 				Interface: name, Addr: addrOf(d.Neighbor.IPAddress), MAC: dataplane.MAC(d.Neighbor.MacAddress),
+				Attached: d.Neighbor.Flags&ip_neighbor.IP_API_NEIGHBOR_FLAG_NO_FIB_ENTRY == 0,
 			})
 		}
 	}
@@ -33,12 +34,16 @@ func (p *Program) observeNeighbors(ctx context.Context, s *dataplane.State) erro
 
 func (p *Program) neighborExchange(n dataplane.Neighbor, add bool) (vpp.Exchange, error) {
 	index, err := p.index(n.Interface)
+	flags := ip_neighbor.IP_API_NEIGHBOR_FLAG_STATIC
+	if !n.Attached {
+		flags |= ip_neighbor.IP_API_NEIGHBOR_FLAG_NO_FIB_ENTRY
+	}
 	return vpp.Exchange{
 		Request: &ip_neighbor.IPNeighborAddDel{
 			IsAdd: add,
 			Neighbor: ip_neighbor.IPNeighbor{
 				SwIfIndex:  interface_types.InterfaceIndex(index),
-				Flags:      ip_neighbor.IP_API_NEIGHBOR_FLAG_STATIC | ip_neighbor.IP_API_NEIGHBOR_FLAG_NO_FIB_ENTRY,
+				Flags:      flags,
 				MacAddress: [6]byte(n.MAC), IPAddress: wireAddr(n.Addr),
 			},
 		},

@@ -19,11 +19,13 @@ func (p *Program) Observe(ctx context.Context) (dataplane.State, error) {
 	}{
 		{dataplane.KindInterface, p.observeInterfaces},
 		{dataplane.KindTable, p.observeTables},
+		{dataplane.KindBondMember, p.observeMembers},
 		{dataplane.KindACL, p.observeACLs},
 		{dataplane.KindUnnumbered, p.observeUnnumbered},
 		{dataplane.KindAddress, p.observeAddresses},
 		{dataplane.KindNeighbor, p.observeNeighbors},
 		{dataplane.KindRoute, p.observeRoutes},
+		{dataplane.KindProxyARP, p.observeProxies},
 		{dataplane.KindACLBinding, p.observeBindings},
 	} {
 		if err := part.observe(ctx, &s); err != nil {

@@ -19,9 +19,6 @@ import (
 	"github.com/millrace/millrace/vpp"
 )
 
-// mark begins the tag of every interface and ACL and the name of every table that is ours.
-const mark = "millrace/"
-
 // none is VPP's ~0: no interface, any, all.
 const none = ^uint32(0)
 
@@ -29,9 +26,10 @@ const none = ^uint32(0)
 // concurrent use.
 type Program struct {
 	conn   *vpp.Conn
-	owner  string          // marks kernel devices as this agent's
-	source uint8           // FIB source of our routes
-	ports  map[string]port // our interfaces by name; Observe fills it, Apply keeps it
+	id     Identity
+	source uint8             // FIB source of our routes
+	ports  map[string]port   // our interfaces by name; Observe fills it, Apply keeps it
+	named  map[string]uint32 // everybody's by the machine's name, at the last Observe
 
 	acls      map[string]aclRef               // ours by name; filled and kept like ports
 	bound     map[string]dataplane.ACLBinding // what our interfaces are bound to, by name; likewise
@@ -49,6 +47,7 @@ type port struct {
 	host   hostEnd // of a tun or veth
 	outer  string  // of a veth: the kernel's name of the end that the machine reads
 	socket uint32  // of a memif: the number of its socket
+	nic    dataplane.NIC
 }
 
 // driver is what made an interface, and has to delete it.
@@ -60,20 +59,19 @@ const (
 	driverAFPacket
 	driverMemif
 	driverLoopback
+	driverNIC
+	driverBond
+	driverVLAN
 )
 
 // New prepares a connection: ACLs work as ours need them, and our routes get a FIB source of their own where the machine
-// has such, so that they can be told from everybody else's. owner marks kernel devices; it
-// stays the same over restarts, and another agent on the same kernel has another.
-func New(ctx context.Context, conn *vpp.Conn, owner string) (*Program, error) {
-	p := &Program{
-		conn: conn, owner: owner, ports: map[string]port{}, sockets: memifSockets{},
-		acls: map[string]aclRef{}, bound: map[string]dataplane.ACLBinding{},
-	}
+// has such, so that they can be told from everybody else's.
+func New(ctx context.Context, conn *vpp.Conn, id Identity) (*Program, error) {
+	p := newProgram(conn, id)
 	if err := p.prepareACLs(ctx); err != nil {
 		return nil, fmt.Errorf("set up ACLs: %w", err)
 	}
-	source, err := findSource(ctx, conn)
+	source, err := findSource(ctx, conn, id)
 	if err != nil {
 		return nil, fmt.Errorf("find route source: %w", err)
 	}
@@ -81,26 +79,25 @@ func New(ctx context.Context, conn *vpp.Conn, owner string) (*Program, error) {
 	return p, nil
 }
 
-const (
-	sourceName = "millrace"
-	// sourcePriority comes after interface addresses and before the CLI and other clients.
-	sourcePriority = 0x7f
-)
+func newProgram(conn *vpp.Conn, id Identity) *Program {
+	return &Program{
+		conn: conn, id: id, ports: map[string]port{}, sockets: memifSockets{},
+		acls: map[string]aclRef{}, bound: map[string]dataplane.ACLBinding{},
+	}
+}
 
-// findSource returns the number of our FIB source. One made by an earlier life of the
-// agent still holds that one's routes.
-func findSource(ctx context.Context, conn *vpp.Conn) (uint8, error) {
+// findSource returns the number of our FIB source. One made by an earlier life of ours
+// still holds that one's routes.
+func findSource(ctx context.Context, conn *vpp.Conn, id Identity) (uint8, error) {
 	for d, err := range vpp.Dump[fib.FibSourceDetails](ctx, conn, &fib.FibSourceDump{}) {
 		if err != nil {
 			return 0, err
 		}
-		if d.Src.Name == sourceName {
+		if d.Src.Name == id.Source {
 			return d.Src.ID, nil
 		}
 	}
-	reply, err := vpp.Call[fib.FibSourceAddReply](ctx, conn, &fib.FibSourceAdd{
-		Src: fib.FibSource{Name: sourceName, Priority: sourcePriority},
-	})
+	reply, err := vpp.Call[fib.FibSourceAddReply](ctx, conn, &fib.FibSourceAdd{Src: id.fibSource()})
 	if err != nil {
 		return 0, err
 	}
@@ -193,7 +190,13 @@ func (p *Program) exchange(step dataplane.Step) (vpp.Exchange, error) {
 	add := step.Verb != dataplane.Delete
 	switch o := step.Object.(type) {
 	case dataplane.Table:
-		return tableExchange(o, add), nil
+		return p.tableExchange(o, add), nil
+	case dataplane.BondMember:
+		return p.memberExchange(o, add)
+	case dataplane.ProxyRange:
+		return rangeExchange(o, add), nil
+	case dataplane.ProxyARP:
+		return p.proxyExchange(o, add)
 	case dataplane.Address:
 		return p.addressExchange(o, add)
 	case dataplane.Unnumbered:

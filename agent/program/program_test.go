@@ -79,7 +79,7 @@ func wish(t *testing.T, s cluster.Snapshot, o compile.Options) dataplane.State {
 
 func program(t *testing.T, conn *vpp.Conn) *Program {
 	t.Helper()
-	p, err := New(t.Context(), conn, "test")
+	p, err := New(t.Context(), conn, Agent("test"))
 	if err != nil {
 		t.Fatal(err)
 	}

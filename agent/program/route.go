@@ -31,9 +31,14 @@ func (p *Program) observeRoutes(ctx context.Context, s *dataplane.State) error {
 	return nil
 }
 
+// routeOf reads a route of ours. Where a better source has one to the same prefix, VPP
+// shows the paths of that: ours then has none, and is written anew.
 func (p *Program) routeOf(w ip.IPRouteV2) dataplane.Route {
 	prefix := prefixOf(w.Prefix)
 	r := dataplane.Route{Table: w.TableID, Prefix: prefix.Masked()}
+	if w.Src != p.source {
+		return r
+	}
 	for _, path := range w.Paths {
 		have := p.pathOf(path)
 		// Without a next hop, a host route leads to the host itself, and VPP shows it so.
@@ -51,6 +56,9 @@ func (p *Program) pathOf(w fib_types.FibPath) dataplane.Path {
 		return dataplane.Path{End: dataplane.EndDrop}
 	case fib_types.FIB_API_PATH_TYPE_ICMP_UNREACH:
 		return dataplane.Path{End: dataplane.EndUnreachable}
+	}
+	if w.SwIfIndex == none {
+		return dataplane.Path{End: dataplane.EndLookup, Table: w.TableID}
 	}
 	path := dataplane.Path{}
 	path.Interface, _ = p.name(w.SwIfIndex)
@@ -98,6 +106,9 @@ func (p *Program) wirePath(path dataplane.Path, prefix netip.Addr) (fib_types.Fi
 		return w, nil
 	case dataplane.EndUnreachable:
 		w.Type = fib_types.FIB_API_PATH_TYPE_ICMP_UNREACH
+		return w, nil
+	case dataplane.EndLookup:
+		w.TableID = path.Table
 		return w, nil
 	}
 	if path.Via.IsValid() {

@@ -16,7 +16,7 @@ func (p *Program) observeTables(ctx context.Context, s *dataplane.State) error {
 		if err != nil {
 			return err
 		}
-		label, ours := strings.CutPrefix(d.Table.Name, mark)
+		label, ours := strings.CutPrefix(d.Table.Name, p.id.Mark)
 		if !ours || d.Table.TableID == 0 {
 			continue
 		}
@@ -32,11 +32,11 @@ func familyOf(is6 bool) dataplane.Family {
 	return dataplane.IPv4
 }
 
-func tableExchange(t dataplane.Table, add bool) vpp.Exchange {
+func (p *Program) tableExchange(t dataplane.Table, add bool) vpp.Exchange {
 	return vpp.Exchange{
 		Request: &ip.IPTableAddDelV2{
 			IsAdd:      add,
-			Table:      ip.IPTable{TableID: t.ID, IsIP6: t.Family == dataplane.IPv6, Name: mark + t.Label},
+			Table:      ip.IPTable{TableID: t.ID, IsIP6: t.Family == dataplane.IPv6, Name: p.id.Mark + t.Label},
 			CreateMfib: true,
 		},
 		Reply: &ip.IPTableAddDelV2Reply{},

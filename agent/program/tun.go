@@ -25,7 +25,7 @@ func tapFlags(o dataplane.Offload) tapv2.TapFlags {
 	return tunFlags
 }
 
-func (p *Program) observeTaps(ctx context.Context, names map[uint32]string, devices map[string]dataplane.Device) error {
+func (p *Program) observeTaps(ctx context.Context, seen *observed) error {
 	queues := map[uint32]uint16{}
 	placements := &interfaces.SwInterfaceRxPlacementDump{SwIfIndex: interface_types.InterfaceIndex(none)}
 	for d, err := range vpp.Dump[interfaces.SwInterfaceRxPlacementDetails](ctx, p.conn, placements) {
@@ -38,32 +38,23 @@ func (p *Program) observeTaps(ctx context.Context, names map[uint32]string, devi
 		if err != nil {
 			return err
 		}
-		name, ours := names[d.SwIfIndex]
+		name, ours := seen.names[d.SwIfIndex]
 		if !ours {
 			continue
 		}
 		port := p.ports[name]
 		port.driver, port.host = driverTap, hostEnd{d.HostNamespace, d.HostIfName}
 		p.ports[name] = port
-		tun := dataplane.Tun{
-			Netns: d.HostNamespace, HostName: d.HostIfName, Queues: queues[d.SwIfIndex],
-			RxRing: d.RxRingSz, TxRing: d.TxRingSz,
+		if device := tapDevice(d, dataplane.MAC(seen.details[name].L2Address), queues[d.SwIfIndex]); device != nil {
+			seen.devices[name] = device
 		}
-		switch d.TapFlags {
-		case tapFlags(dataplane.OffloadGSO):
-			tun.Offload = dataplane.OffloadGSO
-		case tunFlags:
-		default:
-			continue // not as we make them: to be made anew
-		}
-		devices[name] = tun
 	}
 	return nil
 }
 
-func tapExchange(o dataplane.Interface, d dataplane.Tun) vpp.Exchange {
+func (p *Program) tapExchange(o dataplane.Interface, d dataplane.Tun) vpp.Exchange {
 	req := &tapv2.TapCreateV3{
-		ID: none, UseRandomMac: true, Tag: mark + o.Name, TapFlags: tapFlags(d.Offload),
+		ID: none, UseRandomMac: true, Tag: p.tag(o), TapFlags: tapFlags(d.Offload),
 		NumRxQueues: d.Queues, NumTxQueues: d.Queues, RxRingSz: d.RxRing, TxRingSz: d.TxRing,
 		HostIfNameSet: true, HostIfName: d.HostName,
 		HostNamespaceSet: d.Netns != "", HostNamespace: d.Netns,
@@ -72,12 +63,12 @@ func tapExchange(o dataplane.Interface, d dataplane.Tun) vpp.Exchange {
 	return vpp.Exchange{Request: req, Reply: &tapv2.TapCreateV3Reply{}}
 }
 
-func createdTap(d dataplane.Tun, e vpp.Exchange) (port, bool) {
+func createdTap(end hostEnd, e vpp.Exchange) (port, bool) {
 	r, ok := e.Reply.(*tapv2.TapCreateV3Reply)
 	if !ok || e.Err != nil {
 		return port{}, false
 	}
-	return port{index: uint32(r.SwIfIndex), driver: driverTap, host: hostEnd{d.Netns, d.HostName}}, true
+	return port{index: uint32(r.SwIfIndex), driver: driverTap, host: end}, true
 }
 
 func deleteTap(index interface_types.InterfaceIndex) vpp.Exchange {
@@ -95,9 +86,13 @@ func (p *Program) CanTun(ctx context.Context) (bool, error) {
 			return false, nil
 		}
 	}
+	return p.tryTap(ctx, tapv2.TAP_API_FLAG_TUN)
+}
+
+func (p *Program) tryTap(ctx context.Context, flags tapv2.TapFlags) (bool, error) {
 	reply, err := vpp.Call[tapv2.TapCreateV3Reply](ctx, p.conn, &tapv2.TapCreateV3{
 		ID: none, UseRandomMac: true, NumRxQueues: 1, NumTxQueues: 1, RxRingSz: 64, TxRingSz: 64,
-		TapFlags: tapv2.TAP_API_FLAG_TUN, HostIfNameSet: true, HostIfName: fmt.Sprintf("mrtry%d", os.Getpid()),
+		TapFlags: flags, HostIfNameSet: true, HostIfName: fmt.Sprintf("mrtry%d", os.Getpid()),
 	})
 	switch {
 	case err == nil:
@@ -106,5 +101,5 @@ func (p *Program) CanTun(ctx context.Context) (bool, error) {
 	case vpp.Retval(err) != 0, errors.Is(err, vpp.ErrUnsupported):
 		return false, nil
 	}
-	return false, fmt.Errorf("probe for tun: %w", err)
+	return false, fmt.Errorf("probe for taps: %w", err)
 }

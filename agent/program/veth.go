@@ -43,7 +43,7 @@ func (p *Program) observeVeths(ctx context.Context, names map[uint32]string, det
 			return err
 		}
 		name, ours := names[uint32(d.SwIfIndex)]
-		if !ours {
+		if !ours || p.ports[name].driver == driverNIC {
 			continue
 		}
 		port := p.ports[name]
@@ -117,9 +117,9 @@ func (p *Program) makeVeth(o dataplane.Interface, d dataplane.Veth) error {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU = d.Outer, int(o.Host.MTU)
+	attrs.Name, attrs.MTU = d.Outer, int(endMTU(o))
 	pair := netlink.NewVeth(attrs)
-	pair.PeerName, pair.PeerHardwareAddr, pair.PeerMTU = d.HostName, d.HostMAC[:], o.Host.MTU
+	pair.PeerName, pair.PeerHardwareAddr, pair.PeerMTU = d.HostName, d.HostMAC[:], endMTU(o)
 	if d.Netns != "" {
 		ns, err := netns.GetFromPath(d.Netns)
 		if err != nil {
@@ -140,7 +140,7 @@ func (p *Program) makeVeth(o dataplane.Interface, d dataplane.Veth) error {
 // dressOuter names the pair's inner end on the outer one, and keeps the kernel's own IPv6
 // off it: its packets would reach the machine.
 func (p *Program) dressOuter(pair netlink.Link, d dataplane.Veth) error {
-	if err := netlink.LinkSetAlias(pair, alias{p.owner, d.HostName, d.Netns}.String()); err != nil {
+	if err := netlink.LinkSetAlias(pair, alias{p.id.Owner, d.HostName, d.Netns}.String()); err != nil {
 		return fmt.Errorf("set alias: %w", err)
 	}
 	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+d.Outer+"/disable_ipv6", []byte("1"), 0o644)
@@ -205,7 +205,7 @@ func (p *Program) sweepVeths(want dataplane.State) error {
 	var errs []error
 	for _, dev := range links {
 		a, ours := parseAlias(dev.Attrs().Alias)
-		if ours && a.owner == p.owner && dev.Type() == "veth" && !known[dev.Attrs().Name] {
+		if ours && a.owner == p.id.Owner && dev.Type() == "veth" && !known[dev.Attrs().Name] {
 			errs = append(errs, removeVeth(dev.Attrs().Name))
 		}
 	}

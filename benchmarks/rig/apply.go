@@ -20,7 +20,7 @@ type Applied struct {
 // Apply brings the dataplane to a state as the agent does: it observes, plans the
 // difference and applies it. Only the last counts. The router runs.
 func (r *Router) Apply(ctx context.Context, want dataplane.State) (a Applied, err error) {
-	p, err := program.New(ctx, r.conn, "bench")
+	p, err := program.New(ctx, r.conn, program.Agent("bench"))
 	if err != nil {
 		return a, err
 	}

@@ -98,7 +98,7 @@ func (l live) dial(t *testing.T, api string) *vpp.Conn {
 // program makes the engine have the wish.
 func (l live) program(t *testing.T) {
 	t.Helper()
-	p, err := program.New(t.Context(), l.conn, "n1")
+	p, err := program.New(t.Context(), l.conn, program.Agent("n1"))
 	if err != nil {
 		t.Fatal(err)
 	}

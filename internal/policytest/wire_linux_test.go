@@ -85,7 +85,7 @@ func newWire(t *testing.T, conn *vpp.Conn, dir string, pods int) *wire {
 	for _, text := range []string{"0.0.0.0/0", "::/0"} {
 		w.route(netip.MustParsePrefix(text), w.outside().index, true)
 	}
-	if w.program, err = program.New(t.Context(), conn, "test"); err != nil {
+	if w.program, err = program.New(t.Context(), conn, program.Agent("test")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.program.Observe(t.Context()); err != nil { // it learns which interfaces there are
