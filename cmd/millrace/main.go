@@ -31,7 +31,7 @@ type verb struct {
 // verbs stands in the order that help prints.
 func verbs() []verb {
 	return []verb{
-		{"manager", "boot the dataplane (VPP or the engine), watch it, restart it", runManager},
+		{"manager", "boot the dataplane (VPP or the engine), watch it, restart it; `manager undo` gives the host back after a crash", runManager},
 		{"agent", "program the dataplane for this node's pods and serve the CNI plugin", runAgent},
 		{"engine", "run the embedded packet engine, which speaks VPP's binary API", runEngine},
 		{"ctl", "have the dataplane run one of its debug commands: `ctl show interface`", runCtl},

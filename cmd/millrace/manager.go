@@ -13,6 +13,9 @@ import (
 )
 
 func runManager(ctx context.Context, args []string) error {
+	if len(args) > 0 && args[0] == "undo" {
+		return runManagerUndo(ctx, args[1:])
+	}
 	set := flag.NewFlagSet("manager", flag.ContinueOnError)
 	set.String("config", nodeconfig.Path, "the NodeConfig `file`; the flags below override it")
 	set.String("dataplane", "", "auto, vpp or engine")
