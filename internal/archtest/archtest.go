@@ -62,7 +62,7 @@ func Law() []Room {
 		{Path: "internal/netnstest", Owns: "namespaces and leak checks for tests"},
 		{Path: "internal/machinetest", Owns: "dataplanes for tests: the engine, and VPP where there is one", May: []string{"engine", "vpp", "internal/netnstest"}},
 		{Path: "internal/flowtest", Owns: "numbered flows between namespaces, for tests", May: []string{"internal/netnstest"}},
-		{Path: "internal/vmtest", Owns: "a virtual machine with NICs and an IOMMU, for tests"},
+		{Path: "internal/vmtest", Owns: "a virtual machine with NICs and an IOMMU, for tests", May: []string{"engine", "vpp"}},
 		{Path: "internal/kubetest", Owns: "a real Kubernetes API server for tests"},
 		{Path: "internal/policytest", Owns: "random clusters and connections for tests of policies", May: []string{"cluster", "policy", "internal/memifspec"}},
 		{Path: "internal/textline", Owns: "the line that printed facts, states and plans are made of", Pure: true,

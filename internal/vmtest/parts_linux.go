@@ -84,7 +84,7 @@ func build(t testing.TB, m Machine, dir string) {
 			t.Fatalf("go %v: %v\n%s", args, err, out)
 		}
 	}
-	command(append([]string{"build", "-o", dir + "/", "./internal/vmtest/agent"}, m.Tools...)...)
+	command(append([]string{"build", "-o", dir + "/", "./internal/vmtest/agent", "./internal/vmtest/hoststate"}, m.Tools...)...)
 	for _, pkg := range m.Tests {
 		command("test", "-c", "-o", filepath.Join(dir, filepath.Base(pkg)+".test"), pkg)
 	}

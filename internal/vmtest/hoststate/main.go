@@ -1,0 +1,232 @@
+// Command hoststate prints, as JSON, what the host of a test's virtual machine is like: all
+// that the manager may change and has to put back, as lines by aspect, without what differs
+// from one look to the next.
+//
+// It asks iproute2 and ethtool, the judges that users ask too, and changes nothing.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+func main() {
+	s, err := state()
+	if err == nil {
+		err = json.NewEncoder(os.Stdout).Encode(s)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "hoststate:", err)
+		os.Exit(1)
+	}
+}
+
+// state is the lines of each aspect.
+func state() (map[string][]string, error) {
+	s := map[string][]string{}
+	for name, command := range map[string]string{
+		"links":      "ip -j -d address show",
+		"routes":     "ip -j -d -4 route show table all",
+		"routes6":    "ip -j -d -6 route show table all",
+		"rules":      "ip -j -4 rule show",
+		"rules6":     "ip -j -6 rule show",
+		"neighbours": "ip -j neighbour show nud permanent",
+		"multicast":  "ip -j maddress show",
+		"queueing":   "tc -j qdisc show",
+		"vlans":      "bridge -j vlan show",
+	} {
+		out, err := output(command)
+		if err == nil {
+			s[name], err = iproute(out)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", command, err)
+		}
+	}
+	links, err := os.ReadDir("/sys/class/net")
+	if err != nil {
+		return nil, err
+	}
+	s["features"] = features(links)
+	s["drivers"] = drivers()
+	s["sysctls"] = sysctls(links)
+	s["huge pages"] = files("/proc/sys/vm/nr_hugepages", "/sys/devices/system/node/node*/hugepages/*/nr_hugepages")
+	s["modules"] = firstWords("/proc/modules")
+	s["mounts"] = files("/proc/self/mounts")
+	for _, lines := range s {
+		slices.Sort(lines)
+	}
+	return s, nil
+}
+
+func output(command string) ([]byte, error) {
+	words := strings.Fields(command)
+	cmd := exec.Command(words[0], words[1:]...)
+	var errors bytes.Buffer
+	cmd.Stderr = &errors
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", err, &errors)
+	}
+	return out, nil
+}
+
+// volatile are fields that differ from one look to the next, or by the number that the
+// kernel gives a link.
+var volatile = []string{"ifindex", "link_index", "preferred_life_time", "valid_life_time", "expires", "handle", "promiscuity", "allmulti"}
+
+// iproute takes the JSON of iproute2 apart into lines, one a property.
+func iproute(text []byte) ([]string, error) {
+	var list []map[string]any
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil, nil
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		return nil, err
+	}
+	var lines []string
+	for _, object := range list {
+		prune(object)
+		link, named := object["ifname"]
+		if !named {
+			lines = append(lines, line(object))
+			continue
+		}
+		for key, value := range object {
+			values, isList := value.([]any)
+			if !isList {
+				values = []any{value}
+			}
+			for _, v := range values {
+				lines = append(lines, fmt.Sprintf("%v %s %s", link, key, line(v)))
+			}
+		}
+	}
+	return lines, nil
+}
+
+// line is the value on one line, keys in order.
+func line(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// prune removes what is volatile at every depth.
+func prune(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, name := range volatile {
+			delete(v, name)
+		}
+		for _, inner := range v {
+			prune(inner)
+		}
+	case []any:
+		for _, inner := range v {
+			prune(inner)
+		}
+	}
+}
+
+// features are offloads, rings, channels, coalescing and pause of links on devices.
+func features(links []fs.DirEntry) []string {
+	var lines []string
+	for _, l := range links {
+		if _, err := os.Stat(filepath.Join("/sys/class/net", l.Name(), "device")); err != nil {
+			continue
+		}
+		for _, what := range []string{"-k", "-g", "-l", "-c", "-a"} {
+			out, err := output("ethtool " + what + " " + l.Name())
+			if err != nil {
+				continue // the driver has none of that kind
+			}
+			section := ""
+			for text := range strings.Lines(string(out)) {
+				text = strings.TrimSpace(text)
+				if strings.HasSuffix(text, ":") {
+					section = text
+				} else if text != "" && !strings.Contains(text, "[fixed]") && !strings.Contains(text, "n/a") {
+					lines = append(lines, fmt.Sprintf("%s %s %s", l.Name(), section, strings.Join(strings.Fields(text), " ")))
+				}
+			}
+		}
+	}
+	return lines
+}
+
+// drivers are those of the devices of the PCI bus, with their overrides and links.
+func drivers() []string {
+	devices, _ := filepath.Glob("/sys/bus/pci/devices/*") // an error is one of the pattern only
+	var lines []string
+	for _, d := range devices {
+		driver, err := os.Readlink(filepath.Join(d, "driver"))
+		if err != nil {
+			driver = "none"
+		}
+		override, _ := os.ReadFile(filepath.Join(d, "driver_override"))
+		direct, _ := filepath.Glob(d + "/net/*")
+		virtio, _ := filepath.Glob(d + "/virtio*/net/*")
+		line := fmt.Sprintf("%s driver %s override %s", filepath.Base(d), filepath.Base(driver), bytes.TrimSpace(override))
+		for _, l := range append(direct, virtio...) {
+			line += " link " + filepath.Base(l)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+func sysctls(links []fs.DirEntry) []string {
+	var patterns []string
+	for _, family := range []string{"ipv4", "ipv6"} {
+		for _, kind := range []string{"conf", "neigh"} {
+			for _, name := range []string{"all", "default"} {
+				patterns = append(patterns, fmt.Sprintf("/proc/sys/net/%s/%s/%s/*", family, kind, name))
+			}
+			for _, l := range links {
+				patterns = append(patterns, fmt.Sprintf("/proc/sys/net/%s/%s/%s/*", family, kind, l.Name()))
+			}
+		}
+	}
+	return files(append(patterns, "/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/core/*")...)
+}
+
+// files are the lines of files, each with its path before it. What cannot be read, such as
+// a secret that is not set, is none.
+func files(patterns ...string) []string {
+	var lines []string
+	for _, pattern := range patterns {
+		paths, _ := filepath.Glob(pattern)
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				continue
+			}
+			for l := range strings.Lines(string(text)) {
+				lines = append(lines, path+" "+strings.TrimSpace(l))
+			}
+		}
+	}
+	return lines
+}
+
+func firstWords(path string) []string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var words []string
+	for l := range strings.Lines(string(text)) {
+		words = append(words, strings.Fields(l)[0])
+	}
+	return words
+}
