@@ -62,6 +62,7 @@ type VLAN struct {
 // Address is an address of a link.
 type Address struct {
 	Prefix    netip.Prefix `json:"prefix"`
+	Peer      netip.Prefix `json:"peer,omitzero"`       // of a point-to-point address: the other end
 	Scope     string       `json:"scope"`               // global, link, host
 	Permanent bool         `json:"permanent,omitempty"` // else ValidFor
 	ValidFor  int          `json:"validFor,omitempty"`  // seconds
