@@ -15,13 +15,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/internal/nodeconfig"
 	"github.com/millrace/millrace/vpp"
 	"github.com/millrace/millrace/vppmanager/host"
+	"github.com/millrace/millrace/vppmanager/inventory"
 	"github.com/millrace/millrace/vppmanager/startup"
 	"github.com/millrace/millrace/vppmanager/supervise"
 )
@@ -29,19 +29,24 @@ import (
 // Plan reads this node and plans the start for a completed configuration. It changes
 // nothing; a configuration the node cannot serve is an error that says what to do.
 func Plan(cfg nodeconfig.Config) (startup.Plan, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return startup.Plan{}, fmt.Errorf("find own program: %w", err)
-	}
-	inv, err := host.Node{Root: "/", Arch: runtime.GOARCH}.Inspect(host.Query{
-		VPP:    cfg.VPP.Binary,
-		Engine: self,
-		Dirs:   []string{cfg.RuntimeDir, filepath.Dir(cfg.Sockets.API), filepath.Dir(cfg.Sockets.Stats)},
-	})
+	inv, err := Inspect(cfg)
 	if err != nil {
 		return startup.Plan{}, err
 	}
 	return startup.Make(inv, cfg)
+}
+
+// Inspect reads this node, as far as a start with a completed configuration depends on it.
+func Inspect(cfg nodeconfig.Config) (inventory.Node, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return inventory.Node{}, fmt.Errorf("find own program: %w", err)
+	}
+	return host.Machine().Inspect(host.Query{
+		VPP:    cfg.VPP.Binary,
+		Engine: self,
+		Dirs:   []string{cfg.RuntimeDir, filepath.Dir(cfg.Sockets.API), filepath.Dir(cfg.Sockets.Stats)},
+	})
 }
 
 // Options are what a run needs besides its plan.

@@ -32,6 +32,7 @@ type verb struct {
 func verbs() []verb {
 	return []verb{
 		{"manager", "boot the dataplane (VPP or the engine), watch it, restart it; `manager undo` gives the host back after a crash", runManager},
+		{"node", "`node inspect` prints what this node has: NICs, CPUs, huge pages, and which drivers work", runNode},
 		{"agent", "program the dataplane for this node's pods and serve the CNI plugin", runAgent},
 		{"engine", "run the embedded packet engine, which speaks VPP's binary API", runEngine},
 		{"ctl", "have the dataplane run one of its debug commands: `ctl show interface`", runCtl},

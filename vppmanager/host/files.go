@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,41 @@ func (n Node) program(path string) inventory.File {
 		f.Problem = fmt.Sprintf("is not executable (mode %04o)", info.Mode().Perm())
 	}
 	return f
+}
+
+// plugins are those in the directory where this VPP looks for them: below the parent of
+// its program's directory, at a place chosen when it was built (VPP_LIBRARY_DIR: lib64, or
+// lib/x86_64-linux-gnu). None when there is not exactly one such directory.
+func (n Node) plugins(program string) ([]string, error) {
+	if program == "" {
+		return nil, nil
+	}
+	at, err := filepath.EvalSymlinks(n.path(program)) // VPP goes by /proc/self/exe
+	if err != nil {
+		return nil, nil // program says so
+	}
+	var dirs []string
+	for _, pattern := range []string{"lib*/vpp_plugins", "lib/*/vpp_plugins"} {
+		found, err := filepath.Glob(filepath.Join(filepath.Dir(filepath.Dir(at)), pattern))
+		if err != nil {
+			return nil, fmt.Errorf("find plugins of %s: %w", program, err)
+		}
+		dirs = append(dirs, found...)
+	}
+	if len(dirs) != 1 {
+		return nil, nil
+	}
+	files, err := os.ReadDir(dirs[0])
+	if err != nil {
+		return nil, fmt.Errorf("list plugins of %s: %w", program, cause(err))
+	}
+	var names []string
+	for _, f := range files {
+		if name, ok := strings.CutSuffix(f.Name(), "_plugin.so"); ok {
+			names = append(names, name)
+		}
+	}
+	return names, nil
 }
 
 // deviceFiles reads the devices that dataplanes open, after the modules behind them.

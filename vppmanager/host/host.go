@@ -56,6 +56,8 @@ func noted[T any](r *reading, v T, err error) T {
 // Inspect reads everything a plan depends on.
 func (n Node) Inspect(q Query) (inventory.Node, error) {
 	r := &reading{Node: n, inv: inventory.Node{VPP: n.program(q.VPP), Engine: n.program(q.Engine)}}
+	plugins, err := n.plugins(q.VPP)
+	r.inv.Plugins = noted(r, plugins, err)
 	dirs := slices.Clone(q.Dirs)
 	slices.Sort(dirs)
 	for _, dir := range slices.Compact(dirs) {

@@ -3,7 +3,6 @@ package host
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -78,11 +77,26 @@ func TestInspect(t *testing.T) {
 		CPULevel:        "x86-64-v3",
 		MemoryAvailable: 20 << 20,
 		HugePageSize:    2 << 20,
-		NUMA:            []inventory.NUMANode{{ID: 0, HugePagesFree: 100}, {ID: 1, HugePagesFree: 7}},
+		VFIO:            inventory.File{Path: "/dev/vfio/vfio", Missing: true},
+		MemoryTotal:     24576000 << 10,
+		NUMA: []inventory.NUMANode{
+			{ID: 0, HugePagesFree: 100, Pages: []inventory.HugePages{{Size: 2 << 20, Free: 100}}},
+			{ID: 1, HugePagesFree: 7, Pages: []inventory.HugePages{{Size: 2 << 20, Free: 7}}},
+		},
+		Modules: noModules(),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("inventory (-want +got):\n%s", diff)
 	}
+}
+
+// noModules are the modules that are looked for, with none there.
+func noModules() []inventory.Module {
+	var list []inventory.Module
+	for _, name := range driverModules() {
+		list = append(list, inventory.Module{Name: name, State: inventory.ModuleMissing})
+	}
+	return list
 }
 
 func TestInspectPoorNode(t *testing.T) {
@@ -99,7 +113,8 @@ func TestInspectPoorNode(t *testing.T) {
 	want := inventory.Node{
 		VPP: inventory.File{Path: "/usr/bin/vpp", Problem: "is a directory"}, Engine: inventory.File{Path: "/none", Missing: true},
 		Tun: inventory.File{Path: "/dev/net/tun", Missing: true}, VhostNet: inventory.File{Path: "/dev/vhost-net", Missing: true},
-		CPUs: []int{1}, CPULevel: "x86-64-v1", MemoryAvailable: 1 << 10, NUMA: []inventory.NUMANode{{}},
+		VFIO: inventory.File{Path: "/dev/vfio/vfio", Missing: true},
+		CPUs: []int{1}, CPULevel: "x86-64-v1", MemoryAvailable: 1 << 10, NUMA: []inventory.NUMANode{{}}, Modules: noModules(),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("inventory (-want +got):\n%s", diff)
@@ -133,7 +148,7 @@ func TestNumbers(t *testing.T) {
 
 // TestThisMachine reads the machine it runs on.
 func TestThisMachine(t *testing.T) {
-	inv, err := Node{Root: "/", Arch: runtime.GOARCH}.Inspect(Query{VPP: "/usr/bin/vpp", Engine: "/bin/sh", Dirs: []string{t.TempDir()}})
+	inv, err := Machine().Inspect(Query{VPP: "/usr/bin/vpp", Engine: "/bin/sh", Dirs: []string{t.TempDir()}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,16 +46,18 @@ func (r *reading) nic(l Link) inventory.NIC {
 	if device != "" {
 		r.place(&n, device)
 	}
-	if shown {
-		dir := "/sys/class/net/" + n.Name
-		n.Wireless = r.exists(dir+"/phy80211") || r.exists(dir+"/wireless")
-		if device != "" {
-			port, err := r.portName(dir)
-			n.Port = noted(r, port, err)
-		}
+	if !shown {
+		return n
 	}
-	if representor.MatchString(n.Port) {
-		n.PCI = "" // what is done to the device would hit all its ports
+	dir := "/sys/class/net/" + n.Name
+	n.Wireless = r.exists(dir+"/phy80211") || r.exists(dir+"/wireless")
+	port, err := r.portName(dir)
+	r.note(err)
+	switch {
+	case representor.MatchString(port):
+		n.Port, n.PCI = port, "" // what is done to the device would hit all its ports
+	case r.ports(n.PCI) > 1:
+		n.Port = cmp.Or(port, n.Name)
 	}
 	return n
 }
@@ -70,6 +72,12 @@ func (r *reading) portName(dir string) (string, error) {
 		return "", nil
 	}
 	return name, err
+}
+
+// ports counts the links on a PCI device.
+func (r *reading) ports(address string) int {
+	d, _ := r.inv.Device(address)
+	return len(d.Interfaces)
 }
 
 // deviceOf finds the directory of the device behind a link, as seen below Root, and says
