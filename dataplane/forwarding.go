@@ -188,7 +188,16 @@ func (r Route) requires() []Key {
 	return keys
 }
 
-func (r Route) becomes(Object) bool { return true }
+// Attached says that the prefix lies on a link, in a table of its own: machines find
+// neighbours there, and keep the two kinds of route apart.
+func (r Route) Attached() bool {
+	return r.Table != 0 && len(r.Paths) == 1 && r.Paths[0].End == EndForward && !r.Paths[0].Via.IsValid() && !r.Prefix.IsSingleIP()
+}
+
+func (r Route) becomes(was Object) bool {
+	w, ok := was.(Route)
+	return ok && w.Attached() == r.Attached()
+}
 
 // String is interface[@via][*weight], or the name of an end; that of EndLookup has its table
 // behind a colon.

@@ -59,6 +59,25 @@ func (p *Program) addressExchange(a dataplane.Address, add bool) (vpp.Exchange, 
 	}, err
 }
 
+// borrow makes borrowers. Those on a wire are asked for what they borrowed and ask in its
+// name: for IPv6 they join its groups and get a link-local address, but only when IPv6 is
+// switched on after.
+func (p *Program) borrow(ctx context.Context, steps []dataplane.Step) []error {
+	b := newBatch(len(steps))
+	b.asDone = isSet
+	for i, step := range steps {
+		u := step.Object.(dataplane.Unnumbered)
+		e, err := p.unnumberedExchange(u, true)
+		b.add(i, e, err)
+		switch port := p.ports[u.Interface]; port.driver {
+		case driverNIC, driverBond, driverVLAN:
+			b.add(i, enableIP6(interface_types.InterfaceIndex(port.index)), nil)
+		}
+	}
+	b.run(ctx, p.conn)
+	return b.errs
+}
+
 // unnumberedExchange: the message's sw_if_index is the lender.
 func (p *Program) unnumberedExchange(u dataplane.Unnumbered, add bool) (vpp.Exchange, error) {
 	borrower, err := p.index(u.Interface)

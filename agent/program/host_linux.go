@@ -154,9 +154,9 @@ func (e hostEnd) remove() error {
 	return nil
 }
 
-// removeAbandoned deletes a persistent tun that no process holds: a machine of the other
-// kind, now gone for good, left it in the place of the device to be made.
-func (e hostEnd) removeAbandoned() error {
+// removeAbandoned deletes a persistent tun or tap that no process holds: a machine of the
+// other kind, now gone for good, left it in the place of the device to be made.
+func (e hostEnd) removeAbandoned(mode netlink.TuntapMode) error {
 	l, err := e.open()
 	if errors.Is(err, errNoHost) {
 		return nil
@@ -166,7 +166,7 @@ func (e hostEnd) removeAbandoned() error {
 	}
 	defer l.Close()
 	tun, ok := l.dev.(*netlink.Tuntap)
-	if !ok || tun.Mode != netlink.TUNTAP_MODE_TUN || l.dev.Attrs().RawFlags&unix.IFF_LOWER_UP != 0 {
+	if !ok || tun.Mode != mode || l.dev.Attrs().RawFlags&unix.IFF_LOWER_UP != 0 {
 		return nil
 	}
 	if err := l.LinkDel(l.dev); err != nil && !isNoDevice(err) {

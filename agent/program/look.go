@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"go.fd.io/govpp/binapi/fib"
-
 	"github.com/millrace/millrace/dataplane"
 	"github.com/millrace/millrace/vpp"
 )
@@ -24,14 +22,9 @@ type Sight struct {
 func Look(ctx context.Context, conn *vpp.Conn, owner string) (Sight, error) {
 	p := newProgram(conn, Agent(owner))
 	p.unguarded = p.missingACLs()
-	var found bool
-	for d, err := range vpp.Dump[fib.FibSourceDetails](ctx, conn, &fib.FibSourceDump{}) {
-		if err != nil {
-			return Sight{}, fmt.Errorf("find route source: %w", err)
-		}
-		if d.Src.Name == p.id.Source {
-			p.source, found = d.Src.ID, true
-		}
+	found, err := p.lookForSource(ctx)
+	if err != nil {
+		return Sight{}, fmt.Errorf("find route source: %w", err)
 	}
 	var s dataplane.State
 	for _, observe := range []func(context.Context, *dataplane.State) error{p.observeInterfaces, p.observeACLs, p.observeRoutes, p.observeBindings} {

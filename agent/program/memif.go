@@ -250,7 +250,7 @@ func (p *Program) asksNeighbors(o dataplane.Interface) bool {
 		return d.Mode == dataplane.MemifEthernet
 	case dataplane.Veth:
 		return p.id.HostLinks // else the wish names who is there
-	case dataplane.Tap, dataplane.NIC, dataplane.Bond, dataplane.VLAN:
+	case dataplane.Tap:
 		return true
 	}
 	return false

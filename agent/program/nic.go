@@ -1,7 +1,6 @@
 package program
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -202,7 +201,3 @@ func tagExchange(index interface_types.InterfaceIndex, tag string) vpp.Exchange 
 		Reply:   &interfaces.SwInterfaceTagAddDelReply{},
 	}
 }
-
-// CanTap says whether the machine can make taps, by making one: VPP needs /dev/vhost-net
-// for it.
-func (p *Program) CanTap(ctx context.Context) (bool, error) { return p.tryTap(ctx, 0) }

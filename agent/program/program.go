@@ -28,6 +28,7 @@ type Program struct {
 	conn   *vpp.Conn
 	id     Identity
 	source uint8             // FIB source of our routes
+	plain  uint8             // FIB source of API clients that name none
 	ports  map[string]port   // our interfaces by name; Observe fills it, Apply keeps it
 	named  map[string]uint32 // everybody's by the machine's name, at the last Observe
 
@@ -71,11 +72,9 @@ func New(ctx context.Context, conn *vpp.Conn, id Identity) (*Program, error) {
 	if err := p.prepareACLs(ctx); err != nil {
 		return nil, fmt.Errorf("set up ACLs: %w", err)
 	}
-	source, err := findSource(ctx, conn, id)
-	if err != nil {
+	if err := p.findSource(ctx); err != nil {
 		return nil, fmt.Errorf("find route source: %w", err)
 	}
-	p.source = source
 	return p, nil
 }
 
@@ -86,22 +85,33 @@ func newProgram(conn *vpp.Conn, id Identity) *Program {
 	}
 }
 
-// findSource returns the number of our FIB source. One made by an earlier life of ours
-// still holds that one's routes.
-func findSource(ctx context.Context, conn *vpp.Conn, id Identity) (uint8, error) {
-	for d, err := range vpp.Dump[fib.FibSourceDetails](ctx, conn, &fib.FibSourceDump{}) {
-		if err != nil {
-			return 0, err
-		}
-		if d.Src.Name == id.Source {
-			return d.Src.ID, nil
-		}
+// findSource looks for our FIB source, and makes it when it is not there. One made by an
+// earlier life of ours still holds that one's routes.
+func (p *Program) findSource(ctx context.Context) error {
+	found, err := p.lookForSource(ctx)
+	if found || err != nil {
+		return err
 	}
-	reply, err := vpp.Call[fib.FibSourceAddReply](ctx, conn, &fib.FibSourceAdd{Src: id.fibSource()})
+	reply, err := vpp.Call[fib.FibSourceAddReply](ctx, p.conn, &fib.FibSourceAdd{Src: p.id.fibSource()})
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return reply.ID, nil
+	p.source = reply.ID
+	return nil
+}
+
+func (p *Program) lookForSource(ctx context.Context) (found bool, err error) {
+	for d, err := range vpp.Dump[fib.FibSourceDetails](ctx, p.conn, &fib.FibSourceDump{}) {
+		switch {
+		case err != nil:
+			return false, err
+		case d.Src.Name == "API" && p.plain == 0:
+			p.plain = d.Src.ID
+		case d.Src.Name == p.id.Source && !found:
+			p.source, found = d.Src.ID, true
+		}
+	}
+	return found, nil
 }
 
 // index finds an interface that an object refers to.
@@ -173,6 +183,10 @@ func (p *Program) special(step dataplane.Step) func(context.Context, []dataplane
 		return map[dataplane.Verb]func(context.Context, []dataplane.Step) []error{
 			dataplane.Create: p.createInterfaces, dataplane.Update: p.updateInterfaces, dataplane.Delete: p.deleteInterfaces,
 		}[step.Verb]
+	case dataplane.Unnumbered:
+		if step.Verb != dataplane.Delete {
+			return p.borrow
+		}
 	case dataplane.ACL:
 		return map[dataplane.Verb]func(context.Context, []dataplane.Step) []error{
 			dataplane.Create: p.createACLs, dataplane.Update: p.guard, dataplane.Delete: p.deleteACLs,
@@ -200,7 +214,7 @@ func (p *Program) exchange(step dataplane.Step) (vpp.Exchange, error) {
 	case dataplane.Address:
 		return p.addressExchange(o, add)
 	case dataplane.Unnumbered:
-		return p.unnumberedExchange(o, add)
+		return p.unnumberedExchange(o, false)
 	case dataplane.Neighbor:
 		return p.neighborExchange(o, add)
 	case dataplane.Route:

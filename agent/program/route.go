@@ -12,7 +12,8 @@ import (
 	"github.com/millrace/millrace/vpp"
 )
 
-// observeRoutes dumps by our source: table 0 and our own tables of both families.
+// observeRoutes dumps by our source: table 0 and our own tables of both families. In those,
+// attached prefixes are API clients'.
 func (p *Program) observeRoutes(ctx context.Context, s *dataplane.State) error {
 	tables := []ip.IPTable{{IsIP6: false}, {IsIP6: true}}
 	for o := range s.All() {
@@ -21,22 +22,46 @@ func (p *Program) observeRoutes(ctx context.Context, s *dataplane.State) error {
 		}
 	}
 	for _, t := range tables {
-		for d, err := range vpp.Dump[ip.IPRouteV2Details](ctx, p.conn, &ip.IPRouteV2Dump{Table: t, Src: p.source}) {
-			if err != nil {
-				return err
-			}
-			s.Put(p.routeOf(d.Route))
+		if err := p.dumpRoutes(ctx, t, p.source, s); err != nil {
+			return err
+		}
+		if t.TableID == 0 {
+			continue
+		}
+		if err := p.dumpRoutes(ctx, t, p.plain, s); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+func (p *Program) dumpRoutes(ctx context.Context, t ip.IPTable, source uint8, s *dataplane.State) error {
+	for d, err := range vpp.Dump[ip.IPRouteV2Details](ctx, p.conn, &ip.IPRouteV2Dump{Table: t, Src: source}) {
+		if err != nil {
+			return err
+		}
+		if r := p.routeOf(d.Route, source); source == p.source || r.Attached() {
+			s.Put(r)
+		}
+	}
+	return nil
+}
+
+// sourceOf: VPP puts neighbours into the FIB only below prefixes that an interface address
+// or a plain API client attached.
+func (p *Program) sourceOf(r dataplane.Route) uint8 {
+	if r.Attached() {
+		return p.plain
+	}
+	return p.source
+}
+
 // routeOf reads a route of ours. Where a better source has one to the same prefix, VPP
 // shows the paths of that: ours then has none, and is written anew.
-func (p *Program) routeOf(w ip.IPRouteV2) dataplane.Route {
+func (p *Program) routeOf(w ip.IPRouteV2, source uint8) dataplane.Route {
 	prefix := prefixOf(w.Prefix)
 	r := dataplane.Route{Table: w.TableID, Prefix: prefix.Masked()}
-	if w.Src != p.source {
+	if w.Src != source {
 		return r
 	}
 	for _, path := range w.Paths {
@@ -77,7 +102,7 @@ func (p *Program) pathOf(w fib_types.FibPath) dataplane.Path {
 
 // routeExchange replaces all paths of a route, or deletes it.
 func (p *Program) routeExchange(r dataplane.Route, add bool) (vpp.Exchange, error) {
-	route := ip.IPRouteV2{TableID: r.Table, Prefix: wirePrefix(r.Prefix), Src: p.source}
+	route := ip.IPRouteV2{TableID: r.Table, Prefix: wirePrefix(r.Prefix), Src: p.sourceOf(r)}
 	if add {
 		for _, path := range r.Paths {
 			w, err := p.wirePath(path, r.Prefix.Addr())

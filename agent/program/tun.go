@@ -78,6 +78,13 @@ func deleteTap(index interface_types.InterfaceIndex) vpp.Exchange {
 // CanTun says whether the machine can make tuns here, by what it has of ours or else by
 // making one: VPP needs /dev/vhost-net for it, the embedded engine does not.
 func (p *Program) CanTun(ctx context.Context) (bool, error) {
+	return p.canMake(ctx, tapv2.TAP_API_FLAG_TUN)
+}
+
+// CanTap is CanTun for a Tap.
+func (p *Program) CanTap(ctx context.Context) (bool, error) { return p.canMake(ctx, 0) }
+
+func (p *Program) canMake(ctx context.Context, flags tapv2.TapFlags) (bool, error) {
 	for _, port := range p.ports {
 		switch port.driver {
 		case driverTap:
@@ -86,10 +93,6 @@ func (p *Program) CanTun(ctx context.Context) (bool, error) {
 			return false, nil
 		}
 	}
-	return p.tryTap(ctx, tapv2.TAP_API_FLAG_TUN)
-}
-
-func (p *Program) tryTap(ctx context.Context, flags tapv2.TapFlags) (bool, error) {
 	reply, err := vpp.Call[tapv2.TapCreateV3Reply](ctx, p.conn, &tapv2.TapCreateV3{
 		ID: none, UseRandomMac: true, NumRxQueues: 1, NumTxQueues: 1, RxRingSz: 64, TxRingSz: 64,
 		TapFlags: flags, HostIfNameSet: true, HostIfName: fmt.Sprintf("mrtry%d", os.Getpid()),

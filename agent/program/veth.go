@@ -113,7 +113,11 @@ func (p *Program) makeVeth(o dataplane.Interface, d dataplane.Veth) error {
 			return nil
 		}
 	}
-	if err := errors.Join(removeVeth(d.Outer), hostEnd{d.Netns, d.HostName}.removeAbandoned()); err != nil {
+	left := netlink.TuntapMode(netlink.TUNTAP_MODE_TUN)
+	if p.id.HostLinks {
+		left = netlink.TUNTAP_MODE_TAP
+	}
+	if err := errors.Join(removeVeth(d.Outer), hostEnd{d.Netns, d.HostName}.removeAbandoned(left)); err != nil {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()

@@ -49,6 +49,7 @@ func Law() []Room {
 		{Path: "vppmanager/startup", Owns: "inventory and configuration to a start plan", May: []string{"internal/nodeconfig", "vppmanager/inventory"}, Pure: true,
 			Why: "a person reads the plan before anything is touched"},
 		{Path: "vppmanager/change", Owns: "changes of the host, their journal, and their undoing", May: []string{"internal/nodeconfig", "vppmanager/startup"}},
+		{Path: "vppmanager/uplink", Owns: "how the node hangs on the dataplane: uplinks and host links", May: []string{"agent/program", "dataplane", "internal/nodeconfig", "vpp", "vppmanager/inventory", "vppmanager/startup"}},
 		{Path: "vppmanager", Owns: "the dataplane process: choice, start, watch, restart, end", May: []string{"internal/nodeconfig", "vpp"}},
 		{Path: "engine", Owns: "the embedded engine: ports, workers, tables, API, stats", May: []string{"memif"},
 			Bans: []string{"k8s.io/"}, Why: "the engine is a machine; it knows no control plane"},

@@ -1,0 +1,206 @@
+package uplink
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.fd.io/govpp/binapi/arp"
+
+	"github.com/millrace/millrace/agent/program"
+	"github.com/millrace/millrace/dataplane"
+	"github.com/millrace/millrace/internal/machinetest"
+	"github.com/millrace/millrace/internal/netnstest"
+	"github.com/millrace/millrace/internal/nodeconfig"
+	"github.com/millrace/millrace/vpp"
+	"github.com/millrace/millrace/vppmanager/startup"
+)
+
+func TestMain(m *testing.M) { machinetest.Main(m) }
+
+// rig is a node: the test's own namespace is the host's, and the machine's, too.
+type rig struct {
+	*testing.T
+	machine machinetest.Machine
+	conn    *vpp.Conn
+	uplinks []startup.Uplink
+}
+
+// eachMachine runs a test on the engine, and on VPP where there is one.
+func eachMachine(t *testing.T, test func(*rig)) {
+	for _, m := range machinetest.All(t) {
+		t.Run(m.Name, func(t *testing.T) {
+			netnstest.CheckLeaks(t)
+			m.Start(t)
+			conn := m.Connect(t)
+			if missing := conn.Supports(&arp.ProxyArpAddDel{}); len(missing) > 0 {
+				t.Skipf("needs a dataplane with %v", missing)
+			}
+			test(&rig{T: t, machine: m, conn: conn})
+		})
+	}
+}
+
+// ip runs ip(8) in a namespace; nil is the host's.
+func (r *rig) ip(n *netnstest.Namespace, args ...string) {
+	r.Helper()
+	var cmd *exec.Cmd
+	if cmd = exec.CommandContext(r.Context(), "ip", args...); n != nil {
+		cmd = n.Command(r.T, "ip", args...)
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		r.Fatalf("ip %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// cable joins the host's link, called name from here on, to one called wire in a namespace;
+// it is what a NIC is to a node.
+func (r *rig) cable(name string, mac string, n *netnstest.Namespace, wire string) {
+	r.Helper()
+	r.ip(nil, "link", "add", name, "address", mac, "type", "veth", "peer", "name", wire, "netns", n.Name)
+	r.Cleanup(func() { exec.Command("ip", "link", "del", name).Run() }) // gone when the namespace is
+	r.ip(nil, "link", "set", name, "up")
+	r.ip(n, "link", "set", wire, "up")
+}
+
+// wire hands the uplinks over, as the manager does: mute, wire, then the host's addresses
+// and routes onto the host's links.
+func (r *rig) wire(uplinks ...startup.Uplink) {
+	r.Helper()
+	r.uplinks = uplinks
+	mute, err := MuteLinks(uplinks)
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(func() {
+		if err := mute.Close(); err != nil {
+			r.Error(err)
+		}
+	})
+	for _, u := range uplinks {
+		for _, name := range append(vlanHosts(u), u.Host) {
+			r.Cleanup(func() { exec.Command("ip", "link", "del", name).Run() })
+		}
+	}
+	r.rewire()
+	for _, u := range uplinks {
+		r.settle(u.Host, u.Addresses, u.Routes)
+		for _, v := range u.VLANs {
+			r.settle(v.Host, v.Addresses, v.Routes)
+		}
+	}
+	if err := Dress(uplinks); err != nil {
+		r.Fatal(err)
+	}
+}
+
+func vlanHosts(u startup.Uplink) (names []string) {
+	for _, v := range u.VLANs {
+		names = append(names, v.Host)
+	}
+	return names
+}
+
+func (r *rig) rewire() {
+	r.Helper()
+	if err := Wire(r.Context(), r.conn, r.uplinks); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// settle puts onto a host's link what the manager saved of the NIC.
+func (r *rig) settle(link string, addresses []netip.Prefix, routes []inventoryRoute) {
+	r.Helper()
+	if link == "" {
+		return
+	}
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+link+"/disable_ipv6", []byte("0"), 0o644); err != nil {
+		r.Fatal(err)
+	}
+	r.ip(nil, "link", "set", link, "up")
+	for _, p := range addresses {
+		r.ip(nil, "addr", "add", p.String(), "dev", link, "nodad")
+	}
+	for _, w := range routes {
+		args := []string{"route", "add", w.Dst.String(), "dev", link}
+		if w.Via.IsValid() {
+			args = append(args, "via", w.Via.String())
+		}
+		if w.Metric != 0 {
+			args = append(args, "metric", fmt.Sprint(w.Metric))
+		}
+		if w.Table != 0 {
+			args = append(args, "table", fmt.Sprint(w.Table))
+		}
+		r.ip(nil, args...)
+	}
+}
+
+// nodeState is what the machine has of the uplinks.
+func (r *rig) nodeState() dataplane.State {
+	r.Helper()
+	p, err := program.New(r.Context(), r.conn, program.Node(owner))
+	if err != nil {
+		r.Fatal(err)
+	}
+	s, err := p.Observe(r.Context())
+	if err != nil {
+		r.Fatal(err)
+	}
+	return s
+}
+
+// wired checks that the machine has what was wanted, and nothing else of ours.
+func (r *rig) wired() {
+	r.Helper()
+	have := r.nodeState()
+	tap := strings.Contains(have.String(), "device=tap")
+	want, err := State(r.uplinks, Options{Tap: tap})
+	if err != nil {
+		r.Fatal(err)
+	}
+	if diff := cmp.Diff(strings.Split(want.String(), "\n"), strings.Split(have.String(), "\n")); diff != "" {
+		r.Fatalf("the machine has another state (-want +have):\n%s", diff)
+	}
+}
+
+// ping fails the test unless an answer comes, be it the third. The first packets wait for
+// nothing: their neighbours are asked for.
+func (r *rig) ping(n *netnstest.Namespace, to string) {
+	r.Helper()
+	var out []byte
+	var err error
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+		args := []string{"-c", "1", "-W", "1", to}
+		cmd := exec.CommandContext(r.Context(), "ping", args...)
+		if n != nil {
+			cmd = n.Command(r.T, "ping", args...)
+		}
+		if out, err = cmd.CombinedOutput(); err == nil {
+			return
+		}
+	}
+	r.dump()
+	r.Fatalf("ping %s: %v\n%s", to, err, out)
+}
+
+// dump tells where packets went.
+func (r *rig) dump() {
+	for _, command := range []string{"show errors", "show interface"} {
+		text, err := r.conn.CLI(r.Context(), command)
+		r.Logf("%s (%v):\n%s", command, err, text)
+	}
+}
+
+// afPacket is an uplink on the link p-NAME.
+func afPacket(n int, host string, addresses []netip.Prefix, routes ...inventoryRoute) startup.Uplink {
+	return startup.Uplink{
+		Name: fmt.Sprintf("uplink%d", n), Driver: nodeconfig.DriverAFPacket, Link: "p-" + host, Host: host,
+		MAC: fmt.Sprintf("02:00:00:00:01:%02x", n), MTU: 1500, Addresses: addresses, Routes: routes,
+	}
+}

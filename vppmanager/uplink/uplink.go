@@ -1,0 +1,182 @@
+// Package uplink owns how the node itself hangs on the dataplane: what is made there of the
+// manager's uplinks, so that the host keeps its addresses, its connections and its way out,
+// whether an agent runs or not.
+//
+// It never decides what an uplink is (package startup does), never moves the host's
+// addresses and routes (package change does), and never touches what is the agent's.
+//
+// # How a packet finds its way
+//
+// An uplink U has two routing tables of its own, "wire" for what comes in by U and "host"
+// for what comes in by the link to the host, T. Beside them table 0 is everybody's.
+//
+//	wire:   a host address    lookup in host
+//	        a subnet of U     out of U
+//	        a broadcast       out of T
+//	        all else          lookup in table 0: pods, other uplinks
+//	host:   a host address    out of T, to the host's MAC address
+//	        a broadcast       out of U
+//	        all else          lookup in table 0
+//	0:      a subnet of U     lookup in wire
+//	        the host's routes out of U, by their gateways
+//	        pods              the agent's
+//
+// So every packet for the host reaches it, of any protocol, and the host's own go where it
+// would have sent them. With several uplinks the host table of one also has what the host
+// sends there though table 0 knows another way.
+//
+// VPP 25.10 shaped it, where it was tried:
+//   - A host address lies on a loopback that U borrows from, as a /32 or /128. On U with its
+//     subnet VPP answers ARP for it, but as soon as a better route takes its packets to the
+//     host, VPP asks for neighbours in the name of the subnet's first address.
+//   - That better route has to end with a lookup. One that names T makes VPP take ARP
+//     requests on U for those of another link, and drop them.
+//   - Table 0 looks subnets up in wire for the same reason: a subnet that is only attached
+//     has no address to ask from.
+//   - A subnet in wire is a route of the plain API source: below those of others VPP does
+//     not put neighbours into the FIB.
+//   - ARP from the host on T is answered by proxy, and only if the host's address counts as
+//     attached there: its static neighbour entry has a route.
+//   - There is no proxy for IPv6 neighbours that are not listed one by one. So the host gets
+//     routes to the uplink's subnets through T's link-local address, better than the
+//     kernel's own, and permanent entries for its gateways (see Dress).
+//   - VPP advertises itself as a router only when it is told to.
+//
+// # What does not reach the host
+//
+// Frames that are no IP: LLDP, spanning tree, PTP over Ethernet. Multicast of both families,
+// and with it VRRP, OSPF, mDNS, IGMP and DHCPv6. Router advertisements: the host keeps the
+// IPv6 addresses and routes that it had, and no lifetimes run; see Advertised for what can
+// be heard of them. IPv6 link-local addresses of the host are the dataplane's on the wire.
+// Packets lose one hop on their way, so that a session that insists on TTL 1 or 255, such
+// as BGP to a direct neighbour, has to allow for one more. An IPv4 offer of DHCP for an
+// address that the host did not have at the start arrives when it is a broadcast.
+package uplink
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/millrace/millrace/dataplane"
+	"github.com/millrace/millrace/vppmanager/startup"
+)
+
+// The tables of the uplinks, counted from 0; VLANs count as uplinks of their own. The agent
+// uses no numbers there.
+const (
+	firstWire = 1000
+	firstHost = 2000
+	most      = firstHost - firstWire
+)
+
+// local is what the dataplane calls itself to the host, in errors such as "time exceeded".
+var local = netip.MustParsePrefix("169.254.0.1/32")
+
+// Options are what the machine can do.
+type Options struct {
+	Tap bool // the host's link is a tap, else a veth that the machine reads with a packet socket
+}
+
+// State is what the dataplane shall have for these uplinks. An error names the uplink that
+// cannot be.
+func State(uplinks []startup.Uplink, o Options) (dataplane.State, error) {
+	w := wiring{options: o}
+	for _, u := range uplinks {
+		if err := w.addUplink(u); err != nil {
+			return dataplane.State{}, fmt.Errorf("uplink %s: %w", u.Name, err)
+		}
+	}
+	if len(w.sites) > most {
+		return dataplane.State{}, fmt.Errorf("%d uplinks: there are tables for %d", len(w.sites), most)
+	}
+	w.number()
+	for i := range w.sites {
+		w.wire(&w.sites[i])
+	}
+	w.common()
+	s, err := dataplane.NewState(w.objects...)
+	if err != nil {
+		return dataplane.State{}, fmt.Errorf("wire uplinks: %w", err)
+	}
+	return s, nil
+}
+
+// wiring gathers objects.
+type wiring struct {
+	options Options
+	sites   []site
+	objects []dataplane.Object
+}
+
+// site is an uplink or a VLAN on one: what has addresses, and a host link unless the host
+// gave it up.
+type site struct {
+	name       string
+	link       string // the host's; "" = none
+	mac        dataplane.MAC
+	mtu        uint32
+	addresses  []netip.Prefix // one a family and address
+	subnets    []netip.Prefix // of addresses, those with more than one address
+	routes     []route
+	wire, host uint32 // tables
+}
+
+func (w *wiring) put(o ...dataplane.Object) { w.objects = append(w.objects, o...) }
+
+// addUplink makes the interfaces of an uplink, and notes its sites.
+func (w *wiring) addUplink(u startup.Uplink) error {
+	mac, err := dataplane.ParseMAC(u.MAC)
+	if err != nil {
+		return err
+	}
+	device, err := w.device(u, mac)
+	if err != nil {
+		return err
+	}
+	base := newSite(u.Name, u.Host, mac, u.MTU, u.Addresses, u.Routes)
+	w.sites = append(w.sites, base)
+	w.put(dataplane.Interface{Name: u.Name, Device: device, MTU: base.mtu})
+	for _, v := range u.VLANs {
+		s := newSite(fmt.Sprintf("%s.%d", u.Name, v.ID), v.Host, mac, v.MTU, v.Addresses, v.Routes)
+		w.sites = append(w.sites, s)
+		w.put(dataplane.Interface{Name: s.name, Device: dataplane.VLAN{Parent: u.Name, ID: uint16(v.ID)}, MTU: s.mtu})
+	}
+	return nil
+}
+
+func newSite(name, link string, mac dataplane.MAC, mtu int, addresses []netip.Prefix, routes []inventoryRoute) site {
+	s := site{name: name, link: link, mac: mac, mtu: uint32(mtu)}
+	if mtu == 0 {
+		s.mtu = 1500
+	}
+	for _, p := range slices.SortedFunc(slices.Values(addresses), netip.Prefix.Compare) {
+		if p.Addr().IsLinkLocalUnicast() && p.Addr().Is6() {
+			continue
+		}
+		if whole := netip.PrefixFrom(p.Addr(), p.Addr().BitLen()); !slices.Contains(s.addresses, whole) {
+			s.addresses = append(s.addresses, whole)
+		}
+		if net := p.Masked(); !net.IsSingleIP() && !slices.Contains(s.subnets, net) {
+			s.subnets = append(s.subnets, net)
+		}
+	}
+	s.routes = routesOf(routes)
+	return s
+}
+
+// number gives each site its tables, and its interfaces theirs.
+func (w *wiring) number() {
+	tables := map[string]uint32{}
+	for i := range w.sites {
+		s := &w.sites[i]
+		s.wire, s.host = uint32(firstWire+i), uint32(firstHost+i)
+		tables[s.name] = s.wire
+	}
+	for i, o := range w.objects {
+		if face, ok := o.(dataplane.Interface); ok {
+			face.Table = tables[face.Name]
+			w.objects[i] = face
+		}
+	}
+}
