@@ -49,12 +49,15 @@ func (s *Supervisor) startChild() (process, error) {
 	cmd := exec.Command(s.spec.Command[0], s.spec.Command[1:]...)
 	cmd.Env = append(childEnviron(os.Environ()), mark)
 	cmd.Dir = s.spec.RuntimeDir
+	if s.spec.CrashDir != "" {
+		cmd.Dir = s.spec.CrashDir // where a core_pattern without a path puts the core file
+	}
 	cmd.Stdout, cmd.Stderr = lines, lines
 	// A group of its own: Ctrl-C reaches the supervisor only, which then stops in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	// Something that left the group may still hold the pipe of the output.
 	cmd.WaitDelay = time.Second
-	return run(cmd, lines)
+	return run(cmd, lines, s.coreLimit())
 }
 
 // childEnviron leaves out what systemd says to the supervisor alone: a child that heard it
@@ -69,7 +72,7 @@ func childEnviron(env []string) []string {
 
 // run starts cmd and waits for it on a thread of its own: the death signal is tied to
 // the thread that forked, and Go ends idle threads.
-func run(cmd *exec.Cmd, lines *tail) (process, error) {
+func run(cmd *exec.Cmd, lines *tail, core uint64) (process, error) {
 	c := &child{lines: lines, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
@@ -78,6 +81,7 @@ func run(cmd *exec.Cmd, lines *tail) (process, error) {
 		err := cmd.Start()
 		if err == nil {
 			c.pid = cmd.Process.Pid
+			c.limitCore(core)
 		}
 		started <- err
 		if err == nil {

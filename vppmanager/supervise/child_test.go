@@ -117,10 +117,11 @@ func TestChildExitsAtOnce(t *testing.T) {
 	if !ok {
 		t.Fatalf("error %v", r.err)
 	}
-	if len(crash.Output) != tailLines || crash.Output[tailLines-1] != "cannot open the configuration" || crash.Output[tailLines-2] != "line 199" {
-		t.Errorf("%d lines kept, the end is %q", len(crash.Output), crash.Output[max(0, len(crash.Output)-2):])
+	out := crash.Crash.Output
+	if len(out) != tailLines || out[tailLines-1] != "cannot open the configuration" || out[tailLines-2] != "line 199" {
+		t.Errorf("%d lines kept, the end is %q", len(out), out[max(0, len(out)-2):])
 	}
-	if crash.Reason != "exited with code 3" || crash.Starts != 3 {
+	if crash.Crash.How != "exited with code 3" || crash.Starts != 3 {
 		t.Errorf("%+v", crash)
 	}
 	if _, err := os.Stat(filepath.Dir(r.dir)); !errors.Is(err, fs.ErrNotExist) {

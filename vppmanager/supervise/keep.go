@@ -18,47 +18,105 @@ type process interface {
 
 // end is how one child's life went.
 type end struct {
+	pid      int    // 0: could not be run
 	reason   string // "was killed by signal 9 (killed)", "did not answer for 10s and was killed"
+	err      error  // of Wire, when that was the reason
 	output   []string
-	readyFor time.Duration // 0: never ready
-	ready    bool
+	core     bool // the kernel wrote one
+	began    time.Time
+	readyFor time.Duration
+	ready    bool // ever
 }
 
-// keep starts children one after the other until ctx ends.
+// keep starts children one after the other until ctx ends or it gives up.
 func (s *Supervisor) keep(ctx context.Context) error {
-	everReady, failures, starts := false, 0, 0
+	h := history{since: time.Now()}
 	for {
-		starts++
-		e := s.life(ctx)
+		left := max(s.opt.Timing.Outage-time.Since(h.since), time.Second)
+		e := s.life(ctx, min(s.opt.Timing.Start, left))
 		if ctx.Err() != nil {
 			s.enter(Stopped, 0)
 			return nil
 		}
+		crash := s.capture(e)
 		s.mu.Lock()
-		s.status.Last = e.reason
+		s.status.Last, s.status.Crash = e.reason, crash
 		s.mu.Unlock()
-		everReady = everReady || e.ready
-		if e.ready && e.readyFor >= s.opt.Timing.Healthy {
-			failures = 0
-		}
-		failures++
-		if !everReady && starts >= s.opt.Timing.Tries {
+		h.add(e, s.opt.Timing)
+		if why := h.verdict(e, s.opt.Timing); why != "" {
 			s.enter(Stopped, 0)
-			return &CrashError{Name: s.spec.Name, Starts: starts, Reason: e.reason, Output: e.output}
+			return &CrashError{Name: s.spec.Name, Starts: h.starts, Why: why, Crash: *crash, Err: e.err}
 		}
-		delay := backoff(s.opt.Timing, failures, s.jitter())
-		s.opt.Log.Error("dataplane ended", "dataplane", s.spec.Name, "how", e.reason,
+		delay := backoff(s.opt.Timing, h.failed, s.jitter())
+		s.opt.Log.Error("dataplane ended", "dataplane", s.spec.Name, "how", e.reason, "report", crash.Report, "core", crash.Core,
 			"readyFor", e.readyFor.Round(time.Millisecond), "restartIn", delay.Round(time.Millisecond), "lastLine", lastLine(e.output))
 		s.enter(Waiting, 0)
-		select {
-		case <-ctx.Done():
+		if !s.pause(ctx, delay) {
 			s.enter(Stopped, 0)
 			return nil
-		case <-time.After(delay):
 		}
 		s.mu.Lock()
 		s.status.Restarts++
 		s.mu.Unlock()
+	}
+}
+
+// history is what the lives so far say about the next one.
+type history struct {
+	starts int
+	failed int       // ends in a row without a healthy life
+	unused int       // of them, the latest starts that did not become ready
+	young  int       // of them, those that were ready
+	ready  bool      // ever
+	since  time.Time // of the end of the last readiness, or of the beginning
+}
+
+func (h *history) add(e end, t Timing) {
+	h.starts++
+	if e.ready && e.readyFor >= t.Healthy {
+		h.failed, h.young = 0, 0
+	}
+	h.failed++
+	if !e.ready {
+		h.unused++
+		return
+	}
+	h.ready, h.unused, h.since = true, 0, time.Now()
+	h.young++
+}
+
+// verdict says why there is to be no other start; "" = there is. Before any child was ready
+// the reason is most likely a mistake, which does not pass; afterwards time is given.
+func (h *history) verdict(e end, t Timing) string {
+	out := time.Since(h.since)
+	switch {
+	case errors.Is(e.err, ErrHopeless):
+		return "another one would not help"
+	case !h.ready && (h.starts >= t.Tries || out >= t.Outage):
+		return "none became ready"
+	case h.unused > 0 && out >= t.Outage:
+		return fmt.Sprintf("the last %d did not become ready in %v", h.unused, out.Round(time.Second))
+	case t.Crashes > 0 && h.young >= t.Crashes:
+		return fmt.Sprintf("%d in a row ended before they were ready for %v", h.young, t.Healthy)
+	}
+	return ""
+}
+
+// pause waits, and says from time to time that it does.
+func (s *Supervisor) pause(ctx context.Context, d time.Duration) bool {
+	over := time.NewTimer(d)
+	defer over.Stop()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-over.C:
+			return true
+		case <-tick.C:
+			s.alive()
+		}
 	}
 }
 
@@ -82,40 +140,87 @@ func backoff(t Timing, failures int, jitter float64) time.Duration {
 
 func randomJitter() float64 { return rand.Float64() }
 
-// life is one child from start to end.
-func (s *Supervisor) life(ctx context.Context) end {
+// life is one child from start to end; limit is how long it may take to answer.
+func (s *Supervisor) life(ctx context.Context, limit time.Duration) end {
 	s.enter(Starting, 0)
 	begun := time.Now()
 	p, err := s.start()
 	if err != nil {
-		return end{reason: "could not be run: " + err.Error()}
+		return end{reason: "could not be run: " + err.Error(), began: begun}
 	}
 	s.enter(Starting, p.PID())
-	conn, err := s.awaitAPI(ctx, p)
+	conn, err := s.awaitAPI(ctx, p, limit)
+	answered := err == nil
+	if answered {
+		err = s.wire(ctx, p, conn)
+	}
 	if err != nil {
-		// VPP ignores SIGTERM until its main loop runs: do not wait long for it.
-		return s.finish(ctx, p, err, min(s.opt.Timing.Stop, time.Second))
+		grace := s.opt.Timing.Stop
+		if !answered { // VPP ignores SIGTERM until its main loop runs: do not wait long for it
+			grace = min(grace, time.Second)
+		}
+		return s.finish(ctx, p, begun, err, grace)
 	}
 	s.opt.Log.Info("dataplane ready", "dataplane", s.spec.Name, "pid", p.PID(), "after", time.Since(begun).Round(time.Millisecond))
 	s.enter(Ready, p.PID())
 	readyAt := time.Now()
 	err = s.watch(ctx, p, conn)
-	e := s.finish(ctx, p, err, s.opt.Timing.Stop)
-	e.ready, e.readyFor = true, time.Since(readyAt)
+	readyFor := time.Since(readyAt)
+	e := s.finish(ctx, p, begun, err, s.opt.Timing.Stop)
+	e.ready, e.readyFor = true, readyFor
 	return e
 }
 
 // errEnded is the reason to stop watching a child that has ended by itself.
 var errEnded = errors.New("ended")
 
+// wireError is why a child that answers cannot be used.
+type wireError struct{ err error }
+
+func (e *wireError) Error() string { return "answered, but could not be set up: " + e.err.Error() }
+func (e *wireError) Unwrap() error { return e.err }
+
+// wire sets up a child that answers. On an error conn is closed.
+func (s *Supervisor) wire(ctx context.Context, p process, conn Conn) error {
+	if s.opt.Wire == nil {
+		return nil
+	}
+	s.enter(Wiring, p.PID())
+	limited, cancel := s.attempt(ctx, p, s.opt.Timing.Start)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- s.opt.Wire(limited, conn) }()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.alive()
+		case err := <-done:
+			if err == nil {
+				return nil
+			}
+			conn.Close()
+			// A connection that broke may be the first that is seen of the child's end.
+			select {
+			case <-p.Done():
+				return errEnded
+			case <-time.After(min(s.opt.Timing.Stop, time.Second)):
+				return &wireError{err}
+			}
+		}
+	}
+}
+
 // awaitAPI connects and pings until the child answers.
-func (s *Supervisor) awaitAPI(ctx context.Context, p process) (Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.opt.Timing.Start)
+func (s *Supervisor) awaitAPI(ctx context.Context, p process, limit time.Duration) (Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	slow := time.NewTimer(s.opt.Timing.Patience)
 	defer slow.Stop()
 	const shortest, longest = 2 * time.Millisecond, 50 * time.Millisecond
 	for pause := shortest; ; pause = min(2*pause, longest) {
+		s.alive()
 		conn, err := s.connect(ctx, p)
 		if err == nil {
 			return conn, nil
@@ -125,7 +230,7 @@ func (s *Supervisor) awaitAPI(ctx context.Context, p process) (Conn, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("did not answer on %s within %v (%v)", s.spec.APISocket, s.opt.Timing.Start, err)
+			return nil, fmt.Errorf("did not answer on %s within %v (%v)", s.spec.APISocket, limit.Round(time.Second), err)
 		case <-p.Done():
 			return nil, errEnded
 		case <-slow.C:
@@ -137,7 +242,7 @@ func (s *Supervisor) awaitAPI(ctx context.Context, p process) (Conn, error) {
 
 // connect makes one attempt of bounded length, cut short when the child ends.
 func (s *Supervisor) connect(ctx context.Context, p process) (Conn, error) {
-	ctx, cancel := s.attempt(ctx, p)
+	ctx, cancel := s.attempt(ctx, p, s.opt.Timing.Hang)
 	defer cancel()
 	conn, err := s.opt.Dial(ctx, s.spec.APISocket)
 	if err != nil {
@@ -150,9 +255,9 @@ func (s *Supervisor) connect(ctx context.Context, p process) (Conn, error) {
 	return conn, nil
 }
 
-// attempt bounds one call to the child by the hang time and by the child's life.
-func (s *Supervisor) attempt(ctx context.Context, p process) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(ctx, s.opt.Timing.Hang)
+// attempt bounds what is asked of the child by a time and by the child's life.
+func (s *Supervisor) attempt(ctx context.Context, p process, limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -176,6 +281,7 @@ func (s *Supervisor) watch(ctx context.Context, p process, conn Conn) error {
 	answered := time.Now()
 	var lastErr error
 	for {
+		s.alive()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -198,7 +304,7 @@ func (s *Supervisor) ping(ctx context.Context, p process, conn Conn) (Conn, erro
 	if conn == nil {
 		return s.connect(ctx, p)
 	}
-	ctx, cancel := s.attempt(ctx, p)
+	ctx, cancel := s.attempt(ctx, p, s.opt.Timing.Hang)
 	defer cancel()
 	if err := conn.Ping(ctx); err != nil {
 		conn.Close()
@@ -208,12 +314,13 @@ func (s *Supervisor) ping(ctx context.Context, p process, conn Conn) (Conn, erro
 }
 
 // finish ends a child that still runs and tells how it went. grace is for a child that is
-// stopped because ctx ended; one that hangs gets none, asking it again is no use.
-func (s *Supervisor) finish(ctx context.Context, p process, why error, grace time.Duration) end {
-	hung := ctx.Err() == nil && !ended(p)
+// stopped although it answers; one that hangs gets none, asking it again is no use.
+func (s *Supervisor) finish(ctx context.Context, p process, begun time.Time, why error, grace time.Duration) end {
+	unasked := ctx.Err() == nil && !ended(p) // not by the end of ctx, and not by itself
+	unusable, answered := errors.AsType[*wireError](why)
 	if !ended(p) {
 		s.enter(Stopping, p.PID())
-		if hung {
+		if unasked && !answered {
 			grace = 0
 		}
 		p.Stop(grace)
@@ -223,10 +330,14 @@ func (s *Supervisor) finish(ctx context.Context, p process, why error, grace tim
 	if ctx.Err() != nil {
 		s.opt.Log.Info("dataplane stopped", "dataplane", s.spec.Name, "how", exit.String())
 	}
-	if hung {
-		return end{reason: why.Error() + " and was killed", output: exit.Output}
+	e := end{pid: p.PID(), reason: exit.String(), output: exit.Output, core: exit.Core, began: begun}
+	switch {
+	case unasked && answered:
+		e.reason, e.err = why.Error(), unusable.err
+	case unasked:
+		e.reason = why.Error() + " and was killed"
 	}
-	return end{reason: exit.String(), output: exit.Output}
+	return e
 }
 
 func ended(p process) bool {

@@ -151,6 +151,7 @@ func TestBackoffGrowsAndResets(t *testing.T) {
 		}
 		actors = append(actors, actor{dies: time.Minute}, actor{})
 		st := newStage(0.5, actors...)
+		st.opt.Timing.Crashes = 0
 		if err := st.play(t, 24*time.Hour); err != nil {
 			t.Fatal(err)
 		}
@@ -260,18 +261,19 @@ func TestSlowStart(t *testing.T) {
 
 func TestNeverReadyGivesUp(t *testing.T) {
 	for name, tt := range map[string]struct {
-		actor actor
-		want  []string
+		actor  actor
+		starts int
+		want   []string
 	}{
-		"exits at once": {actor{answers: time.Hour, dies: time.Millisecond}, []string{"start engine: 3 starts", "exited with code 1", "| last words"}},
-		"hangs":         {actor{answers: time.Hour}, []string{"3 starts", "did not answer on /run/x.sock within 1m0s", "was killed"}},
+		"exits at once": {actor{answers: time.Hour, dies: time.Millisecond}, 3, []string{"run engine: 3 starts, none became ready", "exited with code 1", "| last words"}},
+		"hangs":         {actor{answers: time.Hour}, 2, []string{"2 starts, none became ready", "did not answer on /run/x.sock within 30s", "was killed"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				st := newStage(0.5, tt.actor)
 				err := st.play(t, time.Hour)
 				crash, ok := errors.AsType[*CrashError](err)
-				if !ok || crash.Starts != 3 {
+				if !ok || crash.Starts != tt.starts {
 					t.Fatalf("error %v", err)
 				}
 				for _, w := range tt.want {
@@ -296,7 +298,7 @@ func TestStopEarly(t *testing.T) {
 		stop  time.Duration
 	}{
 		"starting, deaf": {actor{answers: time.Hour, deaf: true}, 10 * time.Second},
-		"waiting":        {actor{dies: time.Second}, time.Hour},
+		"waiting":        {actor{dies: time.Second}, 20 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -62,6 +62,13 @@ func act(part string, args []string) int {
 		if err := cmd.Run(); err != nil {
 			return fail(err)
 		}
+	case "aborts": // a server that dies as a broken program does, once a pipe's other end is there
+		go serve(args[0])
+		if _, err := os.ReadFile(args[1]); err != nil {
+			return fail(err)
+		}
+		// The Go runtime catches SIGABRT; a shell does not.
+		return fail(syscall.Exec("/bin/sh", []string{"sh", "-c", "echo received signal SIGABRT; kill -ABRT $$"}, os.Environ()))
 	case "supervisor": // supervises the part args[1] in args[0] and reports on stdout
 		return superviseUntilTerm(args[0], args[1])
 	}
@@ -98,10 +105,20 @@ func superviseUntilTerm(dir, part string) int {
 		Dial: dial, Output: os.Stderr, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Timing: DefaultTiming(),
 		Notify: func(st Status) { out.Encode(st) },
 	})
-	if err := s.Run(ctx); err != nil {
+	if err := runInRoom(ctx, s); err != nil {
 		return fail(err)
 	}
 	return 0
+}
+
+// runInRoom is what a manager does, but for the host.
+func runInRoom(ctx context.Context, s *Supervisor) error {
+	room, err := Enter(ctx, s.spec.RuntimeDir, s.opt.Log)
+	if err != nil {
+		return err
+	}
+	err = s.Run(ctx, room)
+	return errors.Join(err, room.Leave())
 }
 
 func specOf(dir, part string, args ...string) Spec {
@@ -167,7 +184,7 @@ func runRig(t *testing.T, dir, part string, edit func(*Spec, *Timing), args ...s
 	r.cancel = cancel
 	go func() {
 		defer close(r.done)
-		r.err = r.Run(ctx)
+		r.err = runInRoom(ctx, r.Supervisor)
 	}()
 	t.Cleanup(func() { cancel(); <-r.done })
 	return r
@@ -176,7 +193,7 @@ func runRig(t *testing.T, dir, part string, edit func(*Spec, *Timing), args ...s
 // await returns the next state of a phase.
 func (r *rig) await(t *testing.T, phase Phase) Status {
 	t.Helper()
-	limit := time.After(30 * time.Second)
+	limit := time.After(2 * time.Minute)
 	for {
 		select {
 		case s := <-r.states:
@@ -186,7 +203,7 @@ func (r *rig) await(t *testing.T, phase Phase) Status {
 		case <-r.done:
 			t.Fatalf("the supervisor ended before it was %s: %v\n%s", phase, r.err, r.log)
 		case <-limit:
-			t.Fatalf("not %s after 30 s", phase)
+			t.Fatalf("not %s after 2 minutes", phase)
 		}
 	}
 }

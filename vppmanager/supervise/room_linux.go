@@ -14,12 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// room is the right to run in a runtime directory: a locked file in it.
-type room struct {
+// Room is the right to run in a runtime directory: a locked file in it.
+type Room struct {
 	lock    *os.File
 	dir     string
 	created []string // directories we made, to be removed at the end; parents first
 	files   []string // to be removed at the end: ours, and those of a killed predecessor
+	sockets []string // to be removed at the end
 }
 
 // lockName is in the runtime directory. It holds the owner and what a supervisor that was
@@ -32,34 +33,26 @@ type lockText struct {
 	Files   []string `json:"files,omitempty"`
 }
 
-// enterRoom makes the directories, takes the lock, ends what an earlier supervisor left
-// running and removes its dead sockets. A socket that a stranger serves is an error.
-func enterRoom(ctx context.Context, spec Spec, log *slog.Logger) (_ *room, err error) {
-	r := &room{dir: spec.RuntimeDir}
+// Enter makes the directory, takes its lock and ends what an earlier supervisor left
+// running. Whoever changes the host for the child does it between Enter and Leave: then no
+// other supervisor of this directory does, and no child of a dead one uses what is changed.
+func Enter(ctx context.Context, dir string, log *slog.Logger) (_ *Room, err error) {
+	r := &Room{dir: dir}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, r.close())
+			err = fmt.Errorf("prepare %s: %w", dir, errors.Join(err, r.close()))
 		}
 	}()
-	if err := r.makeDir(spec.RuntimeDir); err != nil {
+	if err := r.makeDir(dir); err != nil {
 		return nil, err
 	}
 	if err := r.take(); err != nil {
 		return nil, err
 	}
-	for _, s := range spec.Sockets {
-		if err := r.makeDir(filepath.Dir(s)); err != nil {
-			return nil, err
-		}
-	}
-	r.files = union(r.files, spec.Strays)
-	for _, f := range spec.Files {
-		r.files = union(r.files, []string{f.Path, f.Path + ".new"})
-	}
 	if err := r.write(); err != nil {
 		return nil, err
 	}
-	mark, err := markOf(spec.RuntimeDir)
+	mark, err := markOf(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -70,14 +63,47 @@ func enterRoom(ctx context.Context, spec Spec, log *slog.Logger) (_ *room, err e
 	for _, pid := range ended {
 		log.Warn("ended a dataplane that an earlier manager left running", "pid", pid)
 	}
-	if err := clearSockets(spec.Sockets); err != nil {
-		return nil, err
-	}
 	return r, nil
 }
 
+// furnish makes the other directories of a spec, notes what has to be removed at the end,
+// and removes dead sockets. A socket that a stranger serves is an error.
+func (r *Room) furnish(spec Spec) (err error) {
+	defer func() {
+		if err != nil {
+			r.files = nil // they may be the stranger's by now
+		}
+	}()
+	for _, s := range spec.Sockets {
+		if err := r.makeDir(filepath.Dir(s)); err != nil {
+			return err
+		}
+	}
+	if spec.CrashDir != "" {
+		if err := r.makeDir(spec.CrashDir); err != nil {
+			return err
+		}
+		// A core file holds what the process knew, keys among it.
+		if err := os.Chmod(spec.CrashDir, 0o700); err != nil {
+			return err
+		}
+	}
+	r.files = union(r.files, spec.Strays)
+	for _, f := range spec.Files {
+		r.files = union(r.files, []string{f.Path, f.Path + ".new"})
+	}
+	if err := r.write(); err != nil {
+		return err
+	}
+	if err := clearSockets(spec.Sockets); err != nil {
+		return err
+	}
+	r.sockets = spec.Sockets
+	return nil
+}
+
 // makeDir makes a directory and its parents, and remembers which of them are new.
-func (r *room) makeDir(dir string) error {
+func (r *Room) makeDir(dir string) error {
 	var missing []string
 	for at := dir; ; at = filepath.Dir(at) {
 		if _, err := os.Stat(at); err == nil {
@@ -97,7 +123,7 @@ func (r *room) makeDir(dir string) error {
 }
 
 // take locks the lock file. A file that was removed between open and lock does not count.
-func (r *room) take() error {
+func (r *Room) take() error {
 	path := filepath.Join(r.dir, lockName)
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
@@ -154,7 +180,7 @@ func sameFile(f *os.File, path string) bool {
 	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
-func (r *room) write() error {
+func (r *Room) write() error {
 	text, err := json.Marshal(lockText{PID: os.Getpid(), Created: r.created, Files: r.files})
 	if err != nil {
 		return err
@@ -166,18 +192,21 @@ func (r *room) write() error {
 	return err
 }
 
-// leave removes what the child and we made. Directories stay when a stranger has put
-// something into them.
-func (r *room) leave(spec Spec) error {
-	errs := []error{clearSockets(spec.Sockets), sweepSockets(spec.RuntimeDir)}
+// Leave removes what the child and we made. Directories stay when something else is in
+// them: what a stranger put there, or reports of crashes.
+func (r *Room) Leave() error {
+	errs := []error{clearSockets(r.sockets), sweepSockets(r.dir)}
 	for _, path := range r.files {
 		errs = append(errs, removeIfThere(path))
 	}
-	return errors.Join(append(errs, r.close())...)
+	if err := errors.Join(append(errs, r.close())...); err != nil {
+		return fmt.Errorf("clear %s: %w", r.dir, err)
+	}
+	return nil
 }
 
 // close gives the lock back and removes the directories we made, children first.
-func (r *room) close() error {
+func (r *Room) close() error {
 	var errs []error
 	if r.lock != nil {
 		errs = append(errs, removeIfThere(r.lock.Name()))
