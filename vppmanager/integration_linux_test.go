@@ -49,18 +49,18 @@ func newNode(t *testing.T, binary, dataplane string) *node {
 
 func (n *node) runtimeDir() string { return filepath.Join(n.dir, "run") }
 
-// manager is one running millrace manager, with systemd's side of it.
-type manager struct {
+// managed is one running millrace manager, with systemd's side of it.
+type managed struct {
 	cmd     *exec.Cmd
 	notices *net.UnixConn
 	output  strings.Builder // read after the end
 }
 
-func (n *node) start(t *testing.T) *manager {
+func (n *node) start(t *testing.T) *managed {
 	t.Helper()
 	notify := filepath.Join(n.dir, fmt.Sprintf("notify%d", time.Now().UnixNano()))
-	m := &manager{notices: systemd(t, notify)}
-	m.cmd = n.ns.Command(t, n.binary, "manager", "--dataplane", n.dataplane, "--runtime-dir", n.runtimeDir())
+	m := &managed{notices: systemd(t, notify)}
+	m.cmd = n.ns.Command(t, n.binary, "manager", "--dataplane", n.dataplane, "--runtime-dir", n.runtimeDir(), "--state-dir", filepath.Join(n.dir, "state"))
 	m.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify)
 	m.cmd.Stdout, m.cmd.Stderr = &m.output, &m.output
 	if err := m.cmd.Start(); err != nil {
@@ -79,7 +79,7 @@ func (n *node) start(t *testing.T) *manager {
 }
 
 // terminate stops the manager and wants a clean end.
-func (m *manager) terminate(t *testing.T, n *node) {
+func (m *managed) terminate(t *testing.T, n *node) {
 	t.Helper()
 	if err := m.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -105,28 +105,13 @@ func (n *node) checkNothingLeft(t *testing.T) {
 // dataplanePID asks the API socket who serves it.
 func (n *node) dataplanePID(t *testing.T) int {
 	t.Helper()
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: filepath.Join(n.runtimeDir(), "api.sock"), Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var cred *unix.Ucred
-	var credErr error
-	err = raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err := errors.Join(err, credErr); err != nil {
-		t.Fatal(err)
-	}
-	return int(cred.Pid)
+	return servedPID(t, filepath.Join(n.runtimeDir(), "api.sock"))
 }
 
 // answers wants a reply of the dataplane's API and a stats socket.
 func (n *node) answers(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	conn, err := vpp.Dial(ctx, vpp.Config{Socket: filepath.Join(n.runtimeDir(), "api.sock")})
 	if err != nil {
@@ -250,13 +235,13 @@ func TestIntegrationRefusals(t *testing.T) {
 		user uint32
 		want string
 	}{
-		{"not executable", []string{binary, "manager", "--dataplane", "vpp", "--vpp-bin", plain, "--runtime-dir", run}, 0, plain + " is not executable (mode 0644)"},
-		{"missing", []string{binary, "manager", "--vpp-bin", plain + "x", "--runtime-dir", run}, 0, plain + "x was named but is missing"},
-		{"no privilege", []string{binary, "manager", "--dataplane", "engine", "--runtime-dir", run}, 65534, "no privilege: CAP_NET_ADMIN is missing"},
-		{"not writable", []string{binary, "manager", "--dataplane", "engine", "--runtime-dir", run}, 65534, "directory " + run + " cannot be written: permission denied"},
-		{"read-only", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs -o ro none " + dir + " && exec " + binary + " manager --dataplane engine --runtime-dir " + run}, 0,
+		{"not executable", []string{binary, "manager", "--dataplane", "vpp", "--vpp-bin", plain, "--runtime-dir", run, "--state-dir", run + "-state"}, 0, plain + " is not executable (mode 0644)"},
+		{"missing", []string{binary, "manager", "--vpp-bin", plain + "x", "--runtime-dir", run, "--state-dir", run + "-state"}, 0, plain + "x was named but is missing"},
+		{"no privilege", []string{binary, "manager", "--dataplane", "engine", "--runtime-dir", run, "--state-dir", run + "-state"}, 65534, "no privilege: CAP_NET_ADMIN is missing"},
+		{"not writable", []string{binary, "manager", "--dataplane", "engine", "--runtime-dir", run, "--state-dir", run + "-state"}, 65534, "directory " + run + " cannot be written: permission denied"},
+		{"read-only", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs -o ro none " + dir + " && exec " + binary + " manager --dataplane engine --runtime-dir " + run + " --state-dir " + run + "-state"}, 0,
 			"directory " + run + " cannot be written: read-only file system"},
-		{"no tun", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /dev/net && exec " + binary + " manager --dataplane engine --runtime-dir " + run}, 0,
+		{"no tun", []string{"unshare", "-m", "sh", "-c", "mount -t tmpfs none /dev/net && exec " + binary + " manager --dataplane engine --runtime-dir " + run + " --state-dir " + run + "-state"}, 0,
 			"/dev/net/tun (missing)"},
 		{"bad flag", []string{binary, "manager", "--dataplane", "ebpf"}, 0, `flag --dataplane: "ebpf" is not one of auto, vpp, engine`},
 		{"no such file", []string{binary, "manager", "--config", dir + "/none.yaml"}, 0, "none.yaml: no such file"},
@@ -292,7 +277,7 @@ func readable(t *testing.T, path string) {
 func TestIntegrationDryRun(t *testing.T) {
 	netnstest.NeedTun(t)
 	binary, run := build(t), filepath.Join(t.TempDir(), "run")
-	out, err := exec.Command(binary, "manager", "--dataplane", "engine", "--dry-run", "--runtime-dir", run).CombinedOutput()
+	out, err := exec.Command(binary, "manager", "--dataplane", "engine", "--dry-run", "--runtime-dir", run, "--state-dir", run+"-state").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "command    "+binary+" engine --api-socket "+run+"/api.sock") {
 		t.Errorf("%v:\n%s", err, out)
 	}

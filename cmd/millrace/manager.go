@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/millrace/millrace/internal/nodeconfig"
 	"github.com/millrace/millrace/vppmanager"
@@ -21,10 +23,11 @@ func runManager(ctx context.Context, args []string) error {
 	set.String("dataplane", "", "auto, vpp or engine")
 	set.String("vpp-bin", "", "VPP's `program` (also VPP_BIN)")
 	set.String("runtime-dir", "", "`directory` for sockets and start files")
+	set.String("state-dir", "", "`directory` that survives a reboot: journals, and reports of crashes")
 	set.String("api-socket", "", "VPP binary API `socket`")
 	set.String("stats-socket", "", "stats segment `socket`")
 	set.String("log-level", "", "debug, info, warn or error")
-	health := set.String("health", "", "serve GET /readyz on this `address`, for example 127.0.0.1:9091")
+	health := set.String("health", "", "serve GET /readyz, /livez and /status on this `address`, for example 127.0.0.1:9091")
 	dryRun := set.Bool("dry-run", false, "print the plan and change nothing")
 	if err := parse(set, args); err != nil {
 		return err
@@ -33,27 +36,40 @@ func runManager(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	plan, err := vppmanager.Plan(cfg)
-	if err != nil {
-		return err
-	}
 	if *dryRun {
-		_, err := fmt.Print(plan)
+		plan, err := vppmanager.Plan(cfg)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Print(plan)
 		return err
 	}
 	log, err := newLogger(cfg.LogLevel)
 	if err != nil {
 		return err
 	}
-	log.Info("starting the dataplane", "dataplane", plan.Dataplane, "reason", plan.Reason, "runtimeDir", plan.RuntimeDir)
-	for _, note := range plan.Notes {
-		log.Info("note", "text", note)
+	watchdog, err := watchdogInterval(os.Getenv("WATCHDOG_USEC"), os.Getenv("WATCHDOG_PID"), os.Getpid())
+	if err != nil {
+		return err
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP)
 	defer stop()
-	return vppmanager.Run(ctx, plan, vppmanager.Options{
-		Log: log, Output: os.Stderr, Health: *health, NotifySocket: os.Getenv("NOTIFY_SOCKET"),
+	return vppmanager.Run(ctx, cfg, vppmanager.Options{
+		Log: log, Output: os.Stderr, Health: *health, NotifySocket: os.Getenv("NOTIFY_SOCKET"), Watchdog: watchdog,
 	})
+}
+
+// watchdogInterval reads what systemd says about its watchdog (sd_watchdog_enabled(3)); 0
+// is none, or one of another process.
+func watchdogInterval(usec, pid string, self int) (time.Duration, error) {
+	if usec == "" || pid != "" && pid != strconv.Itoa(self) {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(usec, 10, 64)
+	if err != nil || n <= 0 || n > int64(24*time.Hour/time.Microsecond) {
+		return 0, fmt.Errorf("WATCHDOG_USEC: %q is not a number of microseconds up to a day: set WatchdogSec= in the unit", usec)
+	}
+	return time.Duration(n) * time.Microsecond, nil
 }
 
 // managerConfig is the file, then the environment, then the flags.
@@ -70,6 +86,7 @@ func managerConfig(set *flag.FlagSet) (nodeconfig.Config, error) {
 		"log-level":    word(&cfg.LogLevel),
 		"vpp-bin":      path(&cfg.VPP.Binary),
 		"runtime-dir":  path(&cfg.RuntimeDir),
+		"state-dir":    path(&cfg.StateDir),
 		"api-socket":   path(&cfg.Sockets.API),
 		"stats-socket": path(&cfg.Sockets.Stats),
 	}); err != nil {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/millrace/millrace/internal/nodeconfig"
 )
@@ -16,7 +17,7 @@ func managerFlags(t *testing.T, args ...string) *flag.FlagSet {
 	set := flag.NewFlagSet("manager", flag.ContinueOnError)
 	set.SetOutput(t.Output())
 	set.String("config", filepath.Join(t.TempDir(), "none.yaml"), "")
-	for _, name := range []string{"dataplane", "vpp-bin", "runtime-dir", "api-socket", "stats-socket", "log-level"} {
+	for _, name := range []string{"dataplane", "vpp-bin", "runtime-dir", "state-dir", "api-socket", "stats-socket", "log-level"} {
 		set.String(name, "", "")
 	}
 	if err := set.Parse(args); err != nil {
@@ -81,5 +82,26 @@ func TestManagerConfigErrors(t *testing.T) {
 				t.Errorf("error %v does not say %q", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestWatchdogInterval(t *testing.T) {
+	for _, tt := range []struct {
+		usec, pid string
+		want      time.Duration
+		fails     bool
+	}{
+		{"", "", 0, false},
+		{"30000000", "", 30 * time.Second, false},
+		{"30000000", "7", 30 * time.Second, false},
+		{"30000000", "8", 0, false},
+		{"soon", "", 0, true},
+		{"-1", "7", 0, true},
+		{"9223372036854775807", "", 0, true},
+	} {
+		got, err := watchdogInterval(tt.usec, tt.pid, 7)
+		if got != tt.want || (err != nil) != tt.fails {
+			t.Errorf("%q of %q: %v, %v", tt.usec, tt.pid, got, err)
+		}
 	}
 }

@@ -18,6 +18,8 @@ type Plan struct {
 	Command    []string // program and arguments
 	RuntimeDir string
 	Sockets    Sockets
+	Changes    []Change  // of the host, in this order before the start; undone in reverse after the end
+	Uplinks    []Uplink  // what the dataplane is told as soon as it runs
 	Files      []Content // written before the start, removed after the end
 	Strays     []string  // further files the process leaves when it is killed
 	Notes      []string  // what a person should know before saying yes

@@ -200,15 +200,24 @@ func (s *Supervisor) wire(ctx context.Context, p process, conn Conn) error {
 			if err == nil {
 				return nil
 			}
-			conn.Close()
-			// A connection that broke may be the first that is seen of the child's end.
-			select {
-			case <-p.Done():
-				return errEnded
-			case <-time.After(min(s.opt.Timing.Stop, time.Second)):
-				return &wireError{err}
-			}
+			return s.unwired(ctx, p, conn, err)
 		}
+	}
+}
+
+// unwired tells a child that cannot be set up from one whose end is first seen as a
+// connection that broke. It closes conn.
+func (s *Supervisor) unwired(ctx context.Context, p process, conn Conn, why error) error {
+	conn, err := s.ping(ctx, p, conn)
+	if err == nil {
+		conn.Close()
+		return &wireError{why}
+	}
+	select {
+	case <-p.Done():
+		return errEnded
+	case <-time.After(time.Second):
+		return &wireError{why}
 	}
 }
 
