@@ -32,6 +32,7 @@ type Config struct {
 	Sockets    Sockets        `yaml:"sockets"`
 	MTU        int            `yaml:"mtu" doc:"of pod interfaces, in bytes, 1280 to 9216"`
 	PodCIDRs   []netip.Prefix `yaml:"podCIDRs" doc:"ranges this node gives to its pods, IPv4, IPv6 or both"`
+	MaxPods    int            `yaml:"maxPods" doc:"as the kubelet's maxPods: packet buffers are sized for as many"`
 	Uplinks    []Uplink       `yaml:"uplinks" doc:"NICs that the dataplane takes over, the way out of the node first; empty: none"`
 	Memif      Memif          `yaml:"memif" doc:"memif interfaces of pods"`
 	VPP        VPP            `yaml:"vpp" doc:"used when the dataplane is VPP"`
@@ -50,7 +51,7 @@ type Sockets struct {
 type Uplink struct {
 	Interface string `yaml:"interface" doc:"kernel name of a NIC or a bond, such as eth1; this or pci"`
 	PCI       string `yaml:"pci" doc:"address of a NIC, such as 0000:03:00.0"`
-	Driver    Driver `yaml:"driver" doc:"auto (the fastest that works), dpdk, virtio, avf, rdma, af_xdp or af_packet"`
+	Driver    Driver `yaml:"driver" doc:"auto (the first that works of those behind it), dpdk, virtio, avf, rdma, af_packet; or af_xdp"`
 	RxQueues  int    `yaml:"rxQueues" doc:"receive queues; 0: one a worker, as far as the NIC has them"`
 	TxQueues  int    `yaml:"txQueues" doc:"transmit queues; 0: one a thread, as far as the NIC has them"`
 	RxRing    int    `yaml:"rxRing" doc:"descriptors of a receive queue, a power of two; 0: the driver's default"`
@@ -71,7 +72,7 @@ type VPP struct {
 	Binary         string    `yaml:"binary" doc:"VPP's program; VPP_BIN and --vpp-bin override it"`
 	Workers        int       `yaml:"workers" doc:"worker threads, each on a CPU of its own; 0: the main thread forwards"`
 	MainHeapSize   Size      `yaml:"mainHeapSize" doc:"routes, ACLs and sessions live here"`
-	BuffersPerNuma int       `yaml:"buffersPerNuma" doc:"packet buffers of 2 KiB per NUMA node; 0: 65536 where pods get taps (each holds up to 512), 16384 where they get af_packet"`
+	BuffersPerNuma int       `yaml:"buffersPerNuma" doc:"packet buffers of 2 KiB per NUMA node; 0: sized from maxPods, workers and the rings of the uplinks"`
 	HugePages      HugePages `yaml:"hugepages" doc:"auto (when enough are free), on or off"`
 	AddHugePages   bool      `yaml:"addHugePages" doc:"add the huge pages that are short, where an uplink or hugepages: on needs them; taken away at the end"`
 	PCIDriver      PCIDriver `yaml:"pciDriver" doc:"the kernel's driver under dpdk, virtio and avf: auto (vfio-pci before uio_pci_generic), vfio-pci or uio_pci_generic"`
@@ -97,6 +98,7 @@ func Default() Config {
 		Sockets:    Sockets{CNI: "/run/millrace/cni.sock"},
 		MTU:        1500,
 		PodCIDRs:   []netip.Prefix{},
+		MaxPods:    110,
 		Uplinks:    []Uplink{},
 		VPP: VPP{
 			Binary:       "/usr/bin/vpp",

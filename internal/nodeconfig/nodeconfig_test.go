@@ -41,6 +41,7 @@ func TestDecodeEveryField(t *testing.T) {
 		RuntimeDir: "/run/millrace/vpp", StateDir: "/srv/millrace",
 		Sockets:  Sockets{API: "/run/a.sock", Stats: "/run/s.sock", CNI: "/run/c.sock", Agent: "/run/g.sock"},
 		MTU:      9000,
+		MaxPods:  250,
 		PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.7.0/24"), netip.MustParsePrefix("fd00:7::/64")},
 		VPP: VPP{
 			Binary: "/opt/vpp/bin/vpp", Workers: 3, MainHeapSize: 2 << 30, BuffersPerNuma: 131072,
@@ -233,6 +234,7 @@ func TestValidate(t *testing.T) {
 		{"same socket", func(c *Config) { c.Sockets.Stats = c.Sockets.API }, "four different paths"},
 		{"small MTU", func(c *Config) { c.MTU = 576 }, "mtu: 576"},
 		{"large MTU", func(c *Config) { c.MTU = 65536 }, "mtu: 65536"},
+		{"no pods", func(c *Config) { c.MaxPods = 0 }, "maxPods: 0"},
 		{"negative workers", func(c *Config) { c.VPP.Workers = -1 }, "vpp.workers"},
 		{"engine workers", func(c *Config) { c.Engine.Workers = 257 }, "engine.workers"},
 		{"small heap", func(c *Config) { c.VPP.MainHeapSize = 1 << 20 }, "vpp.mainHeapSize: 1Mi"},

@@ -34,6 +34,7 @@ func (c Config) Validate() error {
 	sockets := map[string]bool{c.Sockets.API: true, c.Sockets.Stats: true, c.Sockets.CNI: true, c.Sockets.Agent: true}
 	check(len(sockets) == 4, "sockets: api, stats, cni and agent have to be four different paths")
 	check(c.MTU >= 1280 && c.MTU <= 9216, "mtu: %d is not between 1280 and 9216", c.MTU)
+	check(c.MaxPods >= 1 && c.MaxPods <= 10000, "maxPods: %d is not between 1 and 10000", c.MaxPods)
 	check(c.VPP.Workers >= 0 && c.VPP.Workers <= 256, "vpp.workers: %d is not between 0 and 256", c.VPP.Workers)
 	check(c.VPP.MainHeapSize >= 64<<20, "vpp.mainHeapSize: %v is less than VPP starts with (64Mi)", c.VPP.MainHeapSize)
 	check(c.VPP.BuffersPerNuma == 0 || c.VPP.BuffersPerNuma >= 1024 && c.VPP.BuffersPerNuma <= 1<<24,

@@ -8,6 +8,7 @@
 package inventory
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -39,11 +40,12 @@ type Node struct {
 	HugePageSize    nodeconfig.Size `json:"hugePageSize"`             // the default one; 0: none
 	NUMA            []NUMANode      `json:"numa"`                     // rising, at least one
 	IOMMU           IOMMU           `json:"iommu"`
-	Modules         []Module        `json:"modules,omitempty"` // those the drivers of NICs need, by name
-	Devices         []PCIDevice     `json:"devices,omitempty"` // all of the PCI bus, by address
-	NICs            []NIC           `json:"nics,omitempty"`    // by name, then by address
-	Rules           []Rule          `json:"rules,omitempty"`   // policy routing, by family and priority
-	Unread          []string        `json:"unread,omitempty"`  // what could not be read, each with the file and why
+	Modules         []Module        `json:"modules,omitempty"`    // those the drivers of NICs need, by name
+	Devices         []PCIDevice     `json:"devices,omitempty"`    // all of the PCI bus, by address
+	NICs            []NIC           `json:"nics,omitempty"`       // by name, then by address
+	Rules           []Rule          `json:"rules,omitempty"`      // policy routing, by family and priority
+	APIServers      []netip.Addr    `json:"apiServers,omitempty"` // of Kubernetes that this node's kubelet talks to
+	Unread          []string        `json:"unread,omitempty"`     // what could not be read, each with the file and why
 }
 
 // File is a path and what stands in the way of using it.

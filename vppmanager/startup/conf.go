@@ -12,75 +12,22 @@ import (
 )
 
 // plugins are loaded always; all others stay off, so that none brings API messages or
-// graph nodes that nothing uses. dpdk is not among them: without a list of devices it
-// takes every idle NIC of the node.
+// graph nodes that nothing uses. Those of the uplinks' drivers come to them (dpdk.go).
 var plugins = []string{"acl", "af_packet", "af_xdp", "cnat", "memif", "ping", "tracedump", "urpf", "vxlan"}
 
-// bufferBytes is what VPP lays one buffer of 2 KiB data into (vlib/buffer.c): data, header
-// and head room, as an odd number of cache lines.
-const bufferBytes = 2368
-
-// memoryPlan is how VPP's packet buffers lie in memory.
-type memoryPlan struct {
-	hugePages bool
-	buffers   int // to ask for, per NUMA node
-}
-
-// wantedBuffers is the configured number, or one for this node: the rings of a pod's tap
-// hold buffers for good, those of af_packet are the kernel's.
-func wantedBuffers(inv inventory.Node, cfg nodeconfig.Config) int {
-	switch {
-	case cfg.VPP.BuffersPerNuma > 0:
-		return cfg.VPP.BuffersPerNuma
-	case inv.VhostNet.Usable():
-		return 65536 // 110 pods of 512, and some in flight
-	}
-	return 16384
-}
-
-// planMemory decides whether packet buffers lie on huge pages, and checks that the memory
-// VPP will ask for is there.
-func planMemory(p *Plan, inv inventory.Node, cfg nodeconfig.Config) (memoryPlan, error) {
-	m := memoryPlan{buffers: wantedBuffers(inv, cfg)}
-	short := hugePagesShort(inv, m.buffers)
-	switch {
-	case cfg.VPP.HugePages == nodeconfig.HugePagesOn && short != "":
-		return m, fmt.Errorf("vpp.hugepages: %s: set vm.nr_hugepages, or choose auto or off", short)
-	case cfg.VPP.HugePages == nodeconfig.HugePagesOff:
-		short = "vpp.hugepages is off"
-	}
-	total := cfg.VPP.MainHeapSize
-	if m.hugePages = short == ""; !m.hugePages {
-		p.Notes = append(p.Notes, "packet buffers lie on small pages, which costs speed: "+short)
-		// No buffer may straddle two pages: VPP lays out a page for each asked for, then
-		// keeps those 73 % that do not.
-		m.buffers = m.buffers * 100 / 72
-		total += nodeconfig.Size(m.buffers) * 4096 * nodeconfig.Size(len(inv.NUMA))
-	}
-	if inv.MemoryAvailable < total {
-		return m, fmt.Errorf("vpp.mainHeapSize: VPP may use %d MiB (heap and buffers), %d MiB are available: lower it, or vpp.buffersPerNuma",
-			total>>20, inv.MemoryAvailable>>20)
-	}
-	return m, nil
-}
-
-// hugePagesShort says why the buffers do not fit into the free huge pages; "" when they do.
-func hugePagesShort(inv inventory.Node, buffers int) string {
-	if inv.HugePageSize < bufferBytes {
-		return "the kernel has no huge pages"
-	}
-	need := (buffers-1)/int(inv.HugePageSize/bufferBytes) + 1
-	for _, n := range inv.NUMA {
-		if n.HugePagesFree < need {
-			return fmt.Sprintf("%d buffers need %d huge pages of %v on NUMA node %d, %d are free",
-				buffers, need, inv.HugePageSize, n.ID, n.HugePagesFree)
-		}
-	}
-	return ""
+// confParts are what the configuration file is made of.
+type confParts struct {
+	inv     inventory.Node
+	cfg     nodeconfig.Config
+	memory  memoryPlan
+	threads threads
+	uplinks []Uplink
+	dpdk    []string // lines of its section
 }
 
 // startupConf writes VPP's configuration file, one section a group of lines.
-func startupConf(p *Plan, inv inventory.Node, cfg nodeconfig.Config, memory memoryPlan) (string, error) {
+func startupConf(p *Plan, c confParts) (string, error) {
+	cfg := c.cfg
 	var b strings.Builder
 	section := func(name string, lines ...string) {
 		fmt.Fprintf(&b, "%s {\n", name)
@@ -99,18 +46,18 @@ func startupConf(p *Plan, inv inventory.Node, cfg nodeconfig.Config, memory memo
 	section("api-segment", "prefix "+segmentPrefix(cfg.RuntimeDir))
 	section("statseg", "socket-name "+p.Sockets.Stats, "size 64M")
 	section("memory", "main-heap-size "+vppSize(cfg.VPP.MainHeapSize))
-	buffers := []string{fmt.Sprintf("buffers-per-numa %d", memory.buffers)}
-	switch {
-	case !memory.hugePages:
-		buffers = append(buffers, "page-size default")
-	case cfg.VPP.HugePages == nodeconfig.HugePagesOn:
-		buffers = append(buffers, "page-size default-hugepage")
-	} // else VPP tries huge pages, and takes small ones when another program was quicker
-	section("buffers", buffers...)
-	if n := cfg.VPP.Workers; n > 0 && n < len(inv.CPUs) {
-		section("cpu", fmt.Sprintf("main-core %d", inv.CPUs[0]), "corelist-workers "+ranges(inv.CPUs[1:n+1]))
+	section("buffers", c.memory.buffersSection(c.inv, cfg)...)
+	if t := c.threads; t.pinned {
+		lines := []string{fmt.Sprintf("main-core %d", t.main)}
+		if len(t.workers) > 0 {
+			lines = append(lines, "corelist-workers "+ranges(t.workers))
+		}
+		section("cpu", lines...)
 	}
-	names, err := pluginList(cfg.VPP.Plugins)
+	if len(c.dpdk) > 0 {
+		section("dpdk", c.dpdk...)
+	}
+	names, err := pluginList(cfg.VPP.Plugins, driverPlugins(c.uplinks))
 	lines := []string{"plugin default { disable }"}
 	for _, name := range names {
 		lines = append(lines, fmt.Sprintf("plugin %s_plugin.so { enable }", name))
@@ -140,8 +87,8 @@ func logLevels(l nodeconfig.LogLevel) []string {
 	return []string{"default-log-level " + memory, "default-syslog-log-level " + stderr}
 }
 
-func pluginList(extra []string) ([]string, error) {
-	names := slices.Clone(plugins)
+func pluginList(extra, drivers []string) ([]string, error) {
+	names := append(slices.Clone(plugins), drivers...)
 	var errs []error
 	for i, name := range extra {
 		name = strings.TrimSuffix(strings.TrimSuffix(name, ".so"), "_plugin")
@@ -149,7 +96,7 @@ func pluginList(extra []string) ([]string, error) {
 		case name == "" || strings.ContainsFunc(name, func(r rune) bool { return r == '/' || !vppPathRune(r) }):
 			errs = append(errs, fmt.Errorf("vpp.plugins[%d]: %q is not a plugin's name: want one such as wireguard", i, extra[i]))
 		case name == "dpdk":
-			errs = append(errs, fmt.Errorf("vpp.plugins[%d]: dpdk without a list of NICs takes every idle NIC of the node: remove it", i))
+			errs = append(errs, fmt.Errorf("vpp.plugins[%d]: dpdk without a list of NICs takes every idle NIC of the node: remove it, and name the NICs in uplinks", i))
 		default:
 			names = append(names, name)
 		}

@@ -99,6 +99,8 @@ func (j judge) hold(d inventory.PCIDevice) (by nodeconfig.PCIDriver, works bool,
 		return "", false, uioWhy
 	case vfioWhy == uioWhy:
 		return "", false, vfioWhy
+	case j.node.Module("vfio_pci") == inventory.ModuleMissing && j.node.Module("uio_pci_generic") == inventory.ModuleMissing:
+		return "", false, "the kernel has neither vfio-pci nor uio_pci_generic: install one with all modules (on Debian one without -cloud)"
 	}
 	return "", false, fmt.Sprintf("vfio-pci: %s; uio_pci_generic: %s", vfioWhy, uioWhy)
 }
@@ -156,6 +158,9 @@ func (j judge) strangers(d inventory.PCIDevice) []string {
 		if o.IOMMUGroup != d.IOMMUGroup || o.Address == d.Address || strings.HasPrefix(o.Class, "06") || slices.Contains(j.mine, o.Address) {
 			continue
 		}
+		if o.Driver == "" || o.Driver == "pci-stub" {
+			continue // nobody uses it, and the kernel lets such be (vfio: "viable")
+		}
 		list = append(list, nameDevice(o))
 	}
 	return list
@@ -179,7 +184,7 @@ func (j judge) missing(names ...string) string {
 		case state == inventory.ModuleAvailable && j.node.ModulesLocked:
 			return fmt.Sprintf("the module %s is not loaded, and kernel.modules_disabled forbids to load any: load it at boot (/etc/modules-load.d)", name)
 		case state == inventory.ModuleMissing:
-			return fmt.Sprintf("the kernel has no module %s: install the kernel's modules (Debian: the linux-image package without -cloud)", name)
+			return fmt.Sprintf("the kernel has no module %s: install a kernel with all modules (on Debian one without -cloud)", name)
 		}
 	}
 	return ""

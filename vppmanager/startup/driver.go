@@ -27,15 +27,22 @@ func Drivers(node inventory.Node, nic inventory.NIC) []DriverChoice {
 
 // judge weighs drivers on one node under one configuration.
 type judge struct {
-	node inventory.Node
-	cfg  nodeconfig.VPP
-	mine []string // PCI addresses that the plan takes
+	node   inventory.Node
+	cfg    nodeconfig.VPP
+	mine   []string // PCI addresses that the plan takes
+	engine bool     // the dataplane is the engine, which has packet sockets only
 }
 
 func (j judge) drivers(nic inventory.NIC) []DriverChoice {
-	choices := []DriverChoice{j.dpdk(nic), j.virtio(nic), j.avf(nic), j.rdma(nic), j.afXDP(nic), j.afPacket(nic)}
-	if nic.PCI == "" { // between two kernel links a packet socket knows more: checksums, GSO
-		slices.Reverse(choices[4:])
+	// af_xdp comes last although it is faster than af_packet: whether the kernel's driver
+	// gives a program its queues is known only when it is tried.
+	choices := []DriverChoice{j.dpdk(nic), j.virtio(nic), j.avf(nic), j.rdma(nic), j.afPacket(nic), j.afXDP(nic)}
+	if j.engine {
+		for i := range choices {
+			if c := &choices[i]; c.Driver != nodeconfig.DriverAFPacket {
+				c.PCIDriver, c.Works, c.Why = "", false, "the engine takes uplinks by af_packet only: choose --dataplane vpp"
+			}
+		}
 	}
 	return choices
 }
@@ -104,7 +111,8 @@ func (j judge) avf(nic inventory.NIC) DriverChoice {
 func (j judge) rdma(nic inventory.NIC) DriverChoice {
 	c := DriverChoice{Driver: nodeconfig.DriverRDMA}
 	if nic.Kind == "bond" {
-		return j.members(c, nic, j.rdma)
+		c.Why = "members that the kernel keeps stay in its bond"
+		return c
 	}
 	missing := j.missing("mlx5_ib", "ib_uverbs")
 	switch d, why := j.device(nic); {
@@ -114,6 +122,8 @@ func (j judge) rdma(nic inventory.NIC) DriverChoice {
 		c.Why = "not a Mellanox NIC that mlx5_core drives"
 	case nic.Name == "":
 		c.Why = "the kernel has no link on it: bind it to mlx5_core"
+	case !nic.Up:
+		c.Why = down(nic)
 	case !j.plugin("rdma"):
 		c.Why = j.noPlugin("rdma")
 	case missing != "":
@@ -137,6 +147,8 @@ func (j judge) afXDP(nic inventory.NIC) DriverChoice {
 		c.Why = "the kernel has no link on it"
 	case nic.Kind != "" && nic.Kind != "veth":
 		c.Why = "a " + nic.Kind + " hands no packets to AF_XDP"
+	case !nic.Up:
+		c.Why = down(nic)
 	case nic.XDP != "":
 		c.Why = "another XDP program is attached (" + nic.XDP + "): detach it"
 	case nic.MTU > maxXDPFrame:
@@ -161,7 +173,7 @@ func (j judge) afPacket(nic inventory.NIC) DriverChoice {
 		c.Why = "the kernel has no link on it"
 	case nic.Kind == "bridge":
 		c.Why = "a bridge forwards by itself: name its port"
-	case !j.plugin("af_packet"):
+	case !j.engine && !j.plugin("af_packet"):
 		c.Why = j.noPlugin("af_packet")
 	default:
 		c.Works, c.Why = true, "any link works, by copies through the kernel's "+orDevice(nic.Driver)
@@ -194,6 +206,10 @@ func (j judge) members(c DriverChoice, bond inventory.NIC, one func(inventory.NI
 	}
 	c.Works, c.Why = true, "works for every member ("+strings.Join(bond.Bond.Members, ", ")+")"
 	return c
+}
+
+func down(nic inventory.NIC) string {
+	return fmt.Sprintf("the link is down and stays so: ip link set %s up", nic.Name)
 }
 
 func orDevice(driver string) string {

@@ -36,30 +36,32 @@ func TestDrivers(t *testing.T) {
 		works []string          // in order
 		why   map[string]string // part of the reason
 	}{
-		{"X710", driven("8086", "1572", "i40e"), nil, []string{dpdk, xdp, packet}, map[string]string{dpdk: "vfio-pci, IOMMU group 7", virtio: "not a virtio-net device", avf: "not a virtual function"}},
-		{"virtio-net", driven("1af4", "1041", "virtio_net"), nil, []string{dpdk, virtio, xdp, packet}, nil},
-		{"AVF", driven("8086", "154c", "iavf"), func(i *n) { i.Devices[1].PF = "0000:02:00.0" }, []string{dpdk, avf, xdp, packet}, nil},
-		{"ConnectX", driven("15b3", "101d", "mlx5_core"), nil, []string{rdma, xdp, packet}, map[string]string{dpdk: "leaves Mellanox NICs to rdma", rdma: "keeps the NIC"}},
-		{"ConnectX without verbs", driven("15b3", "101d", "mlx5_core"), func(i *n) { i.Modules = i.Modules[:2] }, []string{xdp, packet}, map[string]string{rdma: "no module mlx5_ib"}},
-		{"Realtek", driven("10ec", "8168", "r8169"), nil, []string{xdp, packet}, map[string]string{dpdk: "does not know the device 10ec:8168"}},
-		{"tg3", driven("14e4", "1657", "tg3"), nil, []string{xdp, packet}, map[string]string{dpdk: "14e4:1657"}},
-		{"bnxt", driven("14e4", "16d7", "bnxt_en"), nil, []string{dpdk, xdp, packet}, nil},
-		{"ENA", driven("1d0f", "ec20", "ena"), nil, []string{dpdk, xdp, packet}, nil},
-		{"no IOMMU", driven("8086", "1572", "i40e"), func(i *n) { i.IOMMU.On, i.Devices[1].IOMMUGroup = false, -1 }, []string{xdp, packet}, map[string]string{dpdk: "vpp.allowNoIOMMU"}},
+		{"X710", driven("8086", "1572", "i40e"), nil, []string{dpdk, packet, xdp}, map[string]string{dpdk: "vfio-pci, IOMMU group 7", virtio: "not a virtio-net device", avf: "not a virtual function"}},
+		{"virtio-net", driven("1af4", "1041", "virtio_net"), nil, []string{dpdk, virtio, packet, xdp}, nil},
+		{"AVF", driven("8086", "154c", "iavf"), func(i *n) { i.Devices[1].PF = "0000:02:00.0" }, []string{dpdk, avf, packet, xdp}, nil},
+		{"ConnectX", driven("15b3", "101d", "mlx5_core"), nil, []string{rdma, packet, xdp}, map[string]string{dpdk: "leaves Mellanox NICs to rdma", rdma: "keeps the NIC"}},
+		{"ConnectX without verbs", driven("15b3", "101d", "mlx5_core"), func(i *n) { i.Modules = i.Modules[:2] }, []string{packet, xdp}, map[string]string{rdma: "no module mlx5_ib"}},
+		{"Realtek", driven("10ec", "8168", "r8169"), nil, []string{packet, xdp}, map[string]string{dpdk: "does not know the device 10ec:8168"}},
+		{"tg3", driven("14e4", "1657", "tg3"), nil, []string{packet, xdp}, map[string]string{dpdk: "14e4:1657"}},
+		{"bnxt", driven("14e4", "16d7", "bnxt_en"), nil, []string{dpdk, packet, xdp}, nil},
+		{"ENA", driven("1d0f", "ec20", "ena"), nil, []string{dpdk, packet, xdp}, nil},
+		{"no IOMMU", driven("8086", "1572", "i40e"), func(i *n) { i.IOMMU.On, i.Devices[1].IOMMUGroup = false, -1 }, []string{packet, xdp}, map[string]string{dpdk: "vpp.allowNoIOMMU"}},
 		{"group shared", driven("8086", "1572", "i40e"), func(i *n) {
 			i.Devices = append(i.Devices, inventory.PCIDevice{Address: "0000:01:00.1", Class: "010802", Driver: "nvme", IOMMUGroup: 7})
-		}, []string{xdp, packet}, map[string]string{dpdk: "IOMMU group 7 also has 0000:01:00.1 (nvme)"}},
-		{"no vfio-pci", driven("8086", "1572", "i40e"), func(i *n) { i.Modules = nil }, []string{xdp, packet}, map[string]string{dpdk: "no module vfio_pci"}},
+		}, []string{packet, xdp}, map[string]string{dpdk: "IOMMU group 7 also has 0000:01:00.1 (nvme)"}},
+		{"no vfio-pci", driven("8086", "1572", "i40e"), func(i *n) { i.Modules = nil }, []string{packet, xdp}, map[string]string{dpdk: "neither vfio-pci nor uio_pci_generic"}},
 		{"vfio refused", driven("8086", "1572", "i40e"), func(i *n) {
 			i.VFIO = inventory.File{Path: "/dev/vfio/vfio", Problem: "operation not permitted"}
-		}, []string{xdp, packet}, map[string]string{dpdk: "/dev/vfio/vfio (operation not permitted)"}},
+		}, []string{packet, xdp}, map[string]string{dpdk: "/dev/vfio/vfio (operation not permitted)"}},
 		{"VPP without dpdk", driven("8086", "1572", "i40e"), func(i *n) { i.Plugins = []string{"af_packet"} }, []string{packet}, map[string]string{dpdk: "no dpdk plugin", xdp: "no af_xdp plugin"}},
 		{"jumbo", driven("8086", "1572", "i40e"), func(i *n) { i.NICs[0].MTU = 9000 }, []string{dpdk, packet}, map[string]string{xdp: "MTU of 9000"}},
 		{"XDP in use", driven("8086", "1572", "i40e"), func(i *n) { i.NICs[0].XDP = "id 12 name cil" }, []string{dpdk, packet}, map[string]string{xdp: "id 12 name cil"}},
 		{"old kernel", driven("8086", "1572", "i40e"), func(i *n) { i.Kernel = "4.19.0-27-amd64" }, []string{dpdk, packet}, map[string]string{xdp: "older than 5.4"}},
-		{"PF with VFs", driven("8086", "1572", "i40e"), func(i *n) { i.Devices[1].VFs = 4 }, []string{xdp, packet}, map[string]string{dpdk: "4 virtual functions"}},
+		{"PF with VFs", driven("8086", "1572", "i40e"), func(i *n) { i.Devices[1].VFs = 4 }, []string{packet, xdp}, map[string]string{dpdk: "4 virtual functions"}},
 		{"unbound", driven("8086", "1572", ""), func(i *n) { i.NICs[0].Name = "" }, []string{dpdk}, map[string]string{packet: "no link"}},
-		{"veth", server(), func(i *n) { i.NICs = []inventory.NIC{{Name: "eth0", Kind: "veth", Driver: "veth", MTU: 1500}} }, []string{packet, xdp}, map[string]string{dpdk: "no PCI device", xdp: "tx-checksumming"}},
+		{"veth", server(), func(i *n) {
+			i.NICs = []inventory.NIC{{Name: "eth0", Kind: "veth", Driver: "veth", MTU: 1500, Up: true}}
+		}, []string{packet, xdp}, map[string]string{dpdk: "no PCI device", xdp: "tx-checksumming"}},
 		{"bridge", server(), func(i *n) { i.NICs = []inventory.NIC{{Name: "br0", Kind: "bridge"}} }, nil, map[string]string{packet: "name its port"}},
 		{"bond", driven("8086", "1572", "i40e"), func(i *n) {
 			i.NICs = []inventory.NIC{{Name: "bond0", Kind: "bond", MTU: 1500, Bond: &inventory.Bond{Mode: "802.3ad", XmitHash: "layer3+4", Members: []string{"eth0"}}}, i.NICs[0]}

@@ -20,6 +20,16 @@ func facts(inv inventory.Node) string {
 	for _, n := range inv.NUMA {
 		fmt.Fprintf(&b, "numa %d: %d free huge pages of %v\n", n.ID, n.HugePagesFree, inv.HugePageSize)
 	}
+	if inv.Kernel != "" {
+		iommu := "off"
+		if inv.IOMMU.On {
+			iommu = "on"
+		}
+		if inv.IOMMU.Passthrough {
+			iommu += " (pass-through)"
+		}
+		fmt.Fprintf(&b, "kernel %s, IOMMU %s\n", inv.Kernel, iommu)
+	}
 	fmt.Fprintf(&b, "tun %v, vhost-net %v\n", inv.Tun, inv.VhostNet)
 	fmt.Fprintf(&b, "vpp %v\n", inv.VPP)
 	return b.String()

@@ -13,21 +13,36 @@ import (
 
 // Plan is everything the manager is about to do, as a value.
 type Plan struct {
-	Dataplane  nodeconfig.Dataplane // vpp or engine, never auto
-	Reason     string
-	Command    []string // program and arguments
-	RuntimeDir string
-	Sockets    Sockets
-	Changes    []Change  // of the host, in this order before the start; undone in reverse after the end
-	Uplinks    []Uplink  // what the dataplane is told as soon as it runs
-	Files      []Content // written before the start, removed after the end
-	Strays     []string  // further files the process leaves when it is killed
-	Notes      []string  // what a person should know before saying yes
-	Facts      inventory.Node
+	Dataplane  nodeconfig.Dataplane `json:"dataplane"` // vpp or engine, never auto
+	Reason     string               `json:"reason"`
+	Command    []string             `json:"command"` // program and arguments
+	RuntimeDir string               `json:"runtimeDir"`
+	Sockets    Sockets              `json:"sockets"`
+	Threads    string               `json:"threads,omitempty"` // where VPP's threads run, in words
+	Memory     string               `json:"memory,omitempty"`  // how its packet buffers lie, in words
+	Choices    []Choice             `json:"choices,omitempty"` // of drivers, one for each of Uplinks
+	Uplinks    []Uplink             `json:"uplinks,omitempty"` // what the dataplane is told as soon as it runs
+	Changes    []Change             `json:"changes,omitempty"` // of the host, in this order before the start; undone in reverse after the end
+	Files      []Content            `json:"files,omitempty"`   // written before the start, removed after the end
+	Strays     []string             `json:"strays,omitempty"`  // further files the process leaves when it is killed
+	Notes      []string             `json:"notes,omitempty"`   // what a person should know before saying yes
+	Facts      inventory.Node       `json:"facts"`
+}
+
+// Choice is why an uplink has its driver.
+type Choice struct {
+	Uplink string         `json:"uplink"`
+	NIC    string         `json:"nic"` // what the configuration named
+	Driver DriverChoice   `json:"driver"`
+	Others []DriverChoice `json:"others,omitempty"` // not chosen, and why they would not work or come later
 }
 
 // Sockets are the unix sockets the process will listen on. CLI is empty for the engine.
-type Sockets struct{ API, Stats, CLI string }
+type Sockets struct {
+	API   string `json:"api"`
+	Stats string `json:"stats"`
+	CLI   string `json:"cli,omitempty"`
+}
 
 // Paths returns the sockets that exist.
 func (s Sockets) Paths() []string {
@@ -40,8 +55,8 @@ func (s Sockets) Paths() []string {
 
 // Content is one file the plan writes, mode 0644.
 type Content struct {
-	Path string
-	Text string
+	Path string `json:"path"`
+	Text string `json:"text"`
 }
 
 // Make chooses the dataplane and plans its start. Every conflict between the
@@ -59,10 +74,15 @@ func Make(inv inventory.Node, cfg nodeconfig.Config) (Plan, error) {
 		Sockets:    Sockets{API: cfg.Sockets.API, Stats: cfg.Sockets.Stats},
 		Facts:      inv,
 	}
+	list, err := take(inv, cfg, which)
+	errs = append(errs, err)
 	if which == nodeconfig.UseVPP {
-		errs = append(errs, planVPP(&p, inv, cfg))
+		errs = append(errs, planVPP(&p, inv, cfg, list))
 	} else {
-		errs = append(errs, planEngine(&p, inv, cfg))
+		errs = append(errs, planEngine(&p, inv, cfg, list))
+	}
+	for _, u := range inv.Unread {
+		p.Notes = append(p.Notes, "not known: "+u)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return Plan{}, fmt.Errorf("plan the %s dataplane: %w", which, err)
@@ -109,8 +129,10 @@ func checkNode(inv inventory.Node) error {
 	return errors.Join(errs...)
 }
 
-func planEngine(p *Plan, inv inventory.Node, cfg nodeconfig.Config) error {
-	var errs []error
+func planEngine(p *Plan, inv inventory.Node, cfg nodeconfig.Config, list []taken) error {
+	ups, err := buildUplinks(inv, list, threads{})
+	errs := []error{err}
+	p.own(inv, list, ups, nil)
 	if !inv.Engine.Usable() {
 		errs = append(errs, fmt.Errorf("the engine's program cannot be run: %v", inv.Engine))
 	}
@@ -135,19 +157,38 @@ func planEngine(p *Plan, inv inventory.Node, cfg nodeconfig.Config) error {
 	return errors.Join(errs...)
 }
 
-func planVPP(p *Plan, inv inventory.Node, cfg nodeconfig.Config) error {
+func planVPP(p *Plan, inv inventory.Node, cfg nodeconfig.Config, list []taken) error {
 	p.Sockets.CLI = path.Join(cfg.RuntimeDir, "cli.sock")
 	conf := path.Join(cfg.RuntimeDir, "startup.conf")
 	p.Command = []string{inv.VPP.Path, "-c", conf}
-	memory, err := planMemory(p, inv, cfg)
-	text, confErr := startupConf(p, inv, cfg, memory)
+	th, err := placeThreads(inv, cfg, list)
+	errs := []error{err}
+	ups, err := buildUplinks(inv, list, th)
+	errs = append(errs, err, checkPlugins(inv, ups))
+	memory, notes, err := planMemory(inv, cfg, ups, th)
+	errs = append(errs, err)
+	text, err := startupConf(p, confParts{inv: inv, cfg: cfg, memory: memory, threads: th, uplinks: ups, dpdk: dpdkSection(list, ups)})
+	errs = append(errs, err, checkVPP(p, inv, cfg))
 	p.Files = []Content{{Path: conf, Text: text}}
 	prefix := segmentPrefix(cfg.RuntimeDir)
 	p.Strays = []string{"/dev/shm/" + prefix + "-global_vm", "/dev/shm/" + prefix + "-vpe-api"}
-	if !inv.VhostNet.Usable() {
+	p.Threads, p.Memory = th.String(inv), memory.String()
+	p.Notes = append(append(p.Notes, notes...), th.notes...)
+	if !tapsWork(inv, ups) {
 		p.Notes = append(p.Notes, fmt.Sprintf("%v: VPP cannot make taps here, pods get veth and af_packet (modprobe vhost_net brings taps)", inv.VhostNet))
 	}
-	return errors.Join(err, checkVPP(p, inv, cfg), confErr)
+	p.own(inv, list, ups, memory.add)
+	return errors.Join(errs...)
+}
+
+// own puts the uplinks and all changes of the host into the plan.
+func (p *Plan) own(inv inventory.Node, list []taken, ups []Uplink, pages []Change) {
+	p.Uplinks = ups
+	p.Changes = changes(inv, list, ups, pages)
+	for i, t := range list {
+		p.Choices = append(p.Choices, Choice{Uplink: ups[i].Name, NIC: nameNIC(t.nic), Driver: t.choice, Others: t.others})
+	}
+	p.Notes = append(p.Notes, uplinkNotes(inv, list, ups)...)
 }
 
 // checkVPP finds what stops VPP: a CPU below what its packages are built for, workers
@@ -156,10 +197,6 @@ func checkVPP(p *Plan, inv inventory.Node, cfg nodeconfig.Config) error {
 	var errs []error
 	if inv.CPULevel == "x86-64-v1" {
 		errs = append(errs, errors.New("the CPU has no SSE4.2, which VPP is built for: choose --dataplane engine"))
-	}
-	if cfg.VPP.Workers > 0 && cfg.VPP.Workers >= len(inv.CPUs) {
-		errs = append(errs, fmt.Errorf("vpp.workers: %d workers and the main thread need %d CPUs, this process may use %d (%s)",
-			cfg.VPP.Workers, cfg.VPP.Workers+1, len(inv.CPUs), ranges(inv.CPUs)))
 	}
 	for _, path := range append(p.Sockets.Paths(), cfg.RuntimeDir) {
 		if i := strings.IndexFunc(path, func(r rune) bool { return !vppPathRune(r) }); i >= 0 {
@@ -172,28 +209,4 @@ func checkVPP(p *Plan, inv inventory.Node, cfg nodeconfig.Config) error {
 // vppPathRune is what VPP's own parser of socket names reads (vppinfra/socket.c).
 func vppPathRune(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/-._", r)
-}
-
-// String prints the plan for a person to read before it is carried out.
-func (p Plan) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "dataplane  %s: %s\n", p.Dataplane, p.Reason)
-	fmt.Fprintf(&b, "command    %s\n", strings.Join(p.Command, " "))
-	fmt.Fprintf(&b, "runtime    %s\n", p.RuntimeDir)
-	for _, s := range p.Sockets.Paths() {
-		fmt.Fprintf(&b, "socket     %s\n", s)
-	}
-	for line := range strings.Lines(facts(p.Facts)) {
-		fmt.Fprintf(&b, "fact       %s", line)
-	}
-	for _, n := range p.Notes {
-		fmt.Fprintf(&b, "note       %s\n", n)
-	}
-	for _, f := range p.Files {
-		fmt.Fprintf(&b, "file       %s\n", f.Path)
-		for line := range strings.Lines(f.Text) {
-			fmt.Fprintf(&b, "           | %s", line)
-		}
-	}
-	return b.String()
 }

@@ -137,7 +137,7 @@ func TestConflicts(t *testing.T) {
 		{"no CPU", func(i *inventory.Node) { i.CPUs = nil }, nil, []string{"no CPU"}},
 		{"engine program gone", func(i *inventory.Node) { i.VPP.Missing, i.Engine.Missing = true, true }, nil, []string{"/usr/bin/millrace (missing)"}},
 		{"vpp workers", nil, func(c *c) { c.VPP.Workers = 6 }, []string{"vpp.workers: 6 workers and the main thread need 7 CPUs"}},
-		{"huge pages on, one node short", func(i *inventory.Node) { i.NUMA[1].HugePagesFree = 10 }, func(c *c) { c.VPP.HugePages = nodeconfig.HugePagesOn },
+		{"huge pages on, one node short", func(i *inventory.Node) { i.NUMA[1].HugePagesFree = 10 }, func(c *c) { c.VPP.HugePages, c.VPP.AddHugePages = nodeconfig.HugePagesOn, false },
 			[]string{"vpp.hugepages: 65536 buffers need 75 huge pages of 2Mi on NUMA node 1", "10 are free", "vm.nr_hugepages"}},
 		{"huge pages on, none known", func(i *inventory.Node) { i.HugePageSize = 0 }, func(c *c) { c.VPP.HugePages = nodeconfig.HugePagesOn },
 			[]string{"the kernel has no huge pages"}},
