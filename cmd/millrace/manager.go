@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/millrace/millrace/internal/nodeconfig"
 	"github.com/millrace/millrace/vppmanager"
+	"github.com/millrace/millrace/vppmanager/startup"
 )
 
 func runManager(ctx context.Context, args []string) error {
@@ -29,8 +31,12 @@ func runManager(ctx context.Context, args []string) error {
 	set.String("log-level", "", "debug, info, warn or error")
 	health := set.String("health", "", "serve GET /readyz, /livez and /status on this `address`, for example 127.0.0.1:9091")
 	dryRun := set.Bool("dry-run", false, "print the plan and change nothing")
+	output := set.String("output", "text", "of --dry-run: text (for people) or json (for programs)")
 	if err := parse(set, args); err != nil {
 		return err
+	}
+	if *output != "text" && *output != "json" {
+		return fmt.Errorf("--output %q: want text or json", *output)
 	}
 	cfg, err := managerConfig(set)
 	if err != nil {
@@ -41,8 +47,7 @@ func runManager(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Print(plan)
-		return err
+		return printPlan(os.Stdout, plan, *output)
 	}
 	log, err := newLogger(cfg.LogLevel)
 	if err != nil {
@@ -70,6 +75,19 @@ func watchdogInterval(usec, pid string, self int) (time.Duration, error) {
 		return 0, fmt.Errorf("WATCHDOG_USEC: %q is not a number of microseconds up to a day: set WatchdogSec= in the unit", usec)
 	}
 	return time.Duration(n) * time.Microsecond, nil
+}
+
+// printPlan prints what a start would do.
+func printPlan(w io.Writer, plan startup.Plan, output string) error {
+	text := []byte(plan.String())
+	if output == "json" {
+		var err error
+		if text, err = plan.JSON(); err != nil {
+			return err
+		}
+	}
+	_, err := w.Write(text)
+	return err
 }
 
 // managerConfig is the file, then the environment, then the flags.

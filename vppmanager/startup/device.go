@@ -196,5 +196,9 @@ func (j judge) plugin(name string) bool {
 }
 
 func (j judge) noPlugin(name string) string {
-	return fmt.Sprintf("this VPP (%s) has no %s plugin: install it (Debian: vpp-plugin-%s or vpp-plugin-core)", j.node.VPP.Path, name, name)
+	pkg := "vpp-plugin-core"
+	if name == "dpdk" {
+		pkg = "vpp-plugin-dpdk"
+	}
+	return fmt.Sprintf("this VPP (%s) has no %s plugin: install it (%s)", j.node.VPP.Path, name, pkg)
 }
