@@ -13,7 +13,8 @@ import (
 )
 
 // observeRoutes dumps by our source: table 0 and our own tables of both families. In those,
-// attached prefixes are API clients'.
+// attached prefixes are API clients'. A route that a better source hides is not shown, so
+// that each life of ours writes it once more.
 func (p *Program) observeRoutes(ctx context.Context, s *dataplane.State) error {
 	tables := []ip.IPTable{{IsIP6: false}, {IsIP6: true}}
 	for o := range s.All() {
@@ -40,7 +41,7 @@ func (p *Program) dumpRoutes(ctx context.Context, t ip.IPTable, source uint8, s 
 		if err != nil {
 			return err
 		}
-		if r := p.routeOf(d.Route, source); source == p.source || r.Attached() {
+		if r := p.routeOf(d.Route); source == p.source || r.Attached() {
 			s.Put(r)
 		}
 	}
@@ -56,14 +57,9 @@ func (p *Program) sourceOf(r dataplane.Route) uint8 {
 	return p.source
 }
 
-// routeOf reads a route of ours. Where a better source has one to the same prefix, VPP
-// shows the paths of that: ours then has none, and is written anew.
-func (p *Program) routeOf(w ip.IPRouteV2, source uint8) dataplane.Route {
+func (p *Program) routeOf(w ip.IPRouteV2) dataplane.Route {
 	prefix := prefixOf(w.Prefix)
 	r := dataplane.Route{Table: w.TableID, Prefix: prefix.Masked()}
-	if w.Src != source {
-		return r
-	}
 	for _, path := range w.Paths {
 		have := p.pathOf(path)
 		// Without a next hop, a host route leads to the host itself, and VPP shows it so.

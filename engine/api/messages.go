@@ -33,6 +33,7 @@ func (s *Server) messages() []*entry {
 		s.ipMessages(),
 		s.puntMessages(),
 		s.neighborMessages(),
+		s.arpMessages(),
 		s.urpfMessages(),
 		s.aclMessages(),
 	)

@@ -99,7 +99,7 @@ func (p *Plane) refresh(e *entry) {
 	want := p.effective(e)
 	var list *pathList
 	if want != nil {
-		list = p.takeList(e.table, want)
+		list = p.takeList(e.table, want, e.owner())
 	}
 	old := e.list
 	if list == old && e.installed == (list != nil) {
@@ -125,6 +125,24 @@ func (p *Plane) refresh(e *entry) {
 	}
 	p.bump = true
 	p.covered(e)
+}
+
+// owner is the interface that has e's address though a better source has its packets: the
+// first that any of the sources leads to. NoIndex when the packets end here, or the address
+// is nobody's.
+func (e *entry) owner() uint32 {
+	own := e.find(SourceInterface)
+	if own <= 0 || len(e.sources[own].paths) == 0 || e.sources[own].paths[0].Type != PathLocal {
+		return NoIndex
+	}
+	for _, c := range e.sources {
+		for _, q := range c.paths {
+			if q.Interface != NoIndex {
+				return q.Interface
+			}
+		}
+	}
+	return NoIndex
 }
 
 // effective is the paths that forward, nil when the entry is not to be installed: an

@@ -56,7 +56,7 @@ func (p *Plane) SetPuntRedirect(rx uint32, f Family, paths []Path) error {
 		if rx != NoIndex && p.iface(rx) == nil {
 			return api.INVALID_SW_IF_INDEX
 		}
-		decoded, err := p.decode(netip.Prefix{}, paths)
+		decoded, err := p.decode(netip.Prefix{}, paths, SourceAPI)
 		if err != nil {
 			return err
 		}
@@ -68,7 +68,7 @@ func (p *Plane) SetPuntRedirect(rx uint32, f Family, paths []Path) error {
 func (p *Plane) setPunt(rx uint32, f int, paths []path) {
 	old := p.punts[f][rx]
 	if len(paths) > 0 {
-		p.punts[f][rx] = p.takeList(p.tables[f][0], paths)
+		p.punts[f][rx] = p.takeList(p.tables[f][0], paths, NoIndex)
 	} else {
 		delete(p.punts[f], rx)
 	}

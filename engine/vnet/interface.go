@@ -41,6 +41,7 @@ type iface struct {
 	linkLocal  netip.Addr
 	linkLocals *table
 	lender     uint32
+	proxyARP   bool
 	urpf       [2]urpf
 	acls       [2][]uint32      // of input and output, in order
 	guards     [2]*worker.Guard // what they come to
@@ -352,6 +353,7 @@ func (p *Plane) view(i *iface) *worker.Interface {
 		URPFTable4: i.tables[0].t4, URPFTable6: i.tables[1].t6,
 		Punt4: p.puntOf(i.index, 0), Punt6: p.puntOf(i.index, 1),
 		PuntUDP4: p.puntUDP[0], PuntUDP6: p.puntUDP[1], In: i.guards[input], Out: i.guards[output],
+		Proxied: p.proxied(i),
 	}
 	if t := i.urpf[0].table; t != nil {
 		v.URPFTable4 = t.t4

@@ -64,6 +64,7 @@ type Plane struct {
 	puntUDP    [2]bool
 	pmtu       map[pmtuKey]uint16
 	access     accessLists
+	proxies    proxies
 	nextWorker int
 	bump       bool // an edit changed where packets may go
 	asks       []ask

@@ -28,6 +28,7 @@ type pathList struct {
 	family  Family
 	hash    uint32
 	paths   []path
+	owner   uint32 // of an address of ours that goes elsewhere: whose it is; else NoIndex
 	vias    []*via
 	adjs    []*adjacency
 	targets []fib.Weighted
@@ -52,16 +53,17 @@ type viaKey struct {
 
 func decimal(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
 
-// takeList returns the list for paths as routes of t use them, with a reference.
-func (p *Plane) takeList(t *table, paths []path) *pathList {
-	key := fmt.Sprint(t.Family, t.hash, paths)
+// takeList returns the list for paths as routes of t use them, with a reference. owner is
+// that of pathList.
+func (p *Plane) takeList(t *table, paths []path, owner uint32) *pathList {
+	key := fmt.Sprint(t.Family, t.hash, paths, owner)
 	l := p.lists[key]
 	if l == nil {
 		i, ok := p.routes.take()
 		if !ok {
 			panic("vnet: four thousand million path lists")
 		}
-		l = &pathList{key: key, index: i, family: t.Family, hash: t.hash, paths: paths}
+		l = &pathList{key: key, index: i, family: t.Family, hash: t.hash, paths: paths, owner: owner}
 		p.lists[key] = l
 		for _, q := range paths {
 			if q.recursive() && !q.dead {
@@ -210,6 +212,7 @@ func (p *Plane) resolveList(l *pathList) {
 	if changed {
 		p.state.SetRoute(l.index, &worker.Route{
 			Balance: fib.NewBalance(targets), RPF: rpf, Local: l.local(), HashFields: l.hash,
+			Elsewhere: l.owner != NoIndex, Owner: l.owner, Foreign: l.foreign(),
 		})
 		p.bump = true
 	}
@@ -224,6 +227,14 @@ func (p *Plane) resolveList(l *pathList) {
 			p.answerVia(v)
 		}
 	}
+}
+
+// foreign says that a path leads to an interface's link though the prefix is not attached
+// to it.
+func (l *pathList) foreign() bool {
+	return slices.ContainsFunc(l.paths, func(q path) bool {
+		return q.Type == PathNormal && !q.linkLocal && q.Interface != NoIndex && !q.NextHop.IsValid() && !q.connected
+	})
 }
 
 func (l *pathList) local() bool {

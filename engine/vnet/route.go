@@ -21,16 +21,16 @@ func (p *Plane) EditRoute(r Route, e RouteEdit) (statsIndex uint32, err error) {
 		if t == nil {
 			return api.NO_SUCH_FIB
 		}
-		paths, err := p.decode(r.Prefix, r.Paths)
+		source := r.Source
+		if source == 0 {
+			source = SourceAPI
+		}
+		paths, err := p.decode(r.Prefix, r.Paths, source)
 		if err != nil {
 			return err
 		}
 		if len(paths) == 0 && e != RouteDelete {
 			return api.PREFIX_MATCHES_NEXT_HOP // -52, VPP's "no paths in route"
-		}
-		source := r.Source
-		if source == 0 {
-			source = SourceAPI
 		}
 		if !p.takesRoutes(source) {
 			return api.INVALID_VALUE
@@ -87,8 +87,9 @@ func sameWay(a, b path) bool {
 		(a.Interface != NoIndex || a.Table == b.Table)
 }
 
-// decode checks the paths of prefix and brings them into the engine's form.
-func (p *Plane) decode(prefix netip.Prefix, in []Path) ([]path, error) {
+// decode checks the paths of prefix that source wants and brings them into the engine's
+// form.
+func (p *Plane) decode(prefix netip.Prefix, in []Path, source uint8) ([]path, error) {
 	out := make([]path, 0, len(in))
 	for _, q := range in {
 		if q.Weight == 0 {
@@ -104,9 +105,11 @@ func (p *Plane) decode(prefix netip.Prefix, in []Path) ([]path, error) {
 			if err := p.checkNormal(q); err != nil {
 				return nil, err
 			}
-			// "via eth0" alone makes a prefix attached: neighbours refine it.
-			w.connected = q.Interface != NoIndex && !q.NextHop.IsValid()
-			if w.connected && prefix.IsSingleIP() {
+			// "via eth0" alone makes a prefix attached: neighbours refine it, unless it is
+			// of a source that is neither the API's nor the CLI's.
+			bare := q.Interface != NoIndex && !q.NextHop.IsValid()
+			w.connected = bare && (source == SourceAPI || source == SourceCLI)
+			if bare && prefix.IsSingleIP() {
 				w.NextHop = prefix.Addr() // an attached host is its own next hop
 			}
 		default:

@@ -145,6 +145,7 @@ func (p *Plane) releaseTable(t *table) {
 		return
 	}
 	delete(p.tables[slot(t.Family)], t.ID)
+	p.dropProxies(t)
 	p.emptyTable(t)
 }
 

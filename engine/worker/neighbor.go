@@ -139,18 +139,21 @@ func (w *Worker) arp(buf *packet.Buffer) {
 	sender, target := binary.BigEndian.Uint32(senderIP[:]), binary.BigEndian.Uint32(targetIP[:])
 	known := w.route4(ifc.Table4, target)
 	owner := w.ownerOf(known)
-	if why := w.onLink4(ifc, sender, owner); why != None {
+	if why := w.onLink4(ifc, sender, owner); why == ARPSourceIsLocal {
+		w.proxy(buf, m, why)
+		return
+	} else if why != None {
 		w.drop(why, rx)
 		return
 	}
-	if known == nil || !known.Local {
+	if owner == NoIndex {
+		why := ARPTargetNotLocal
 		// Gratuitous ARP of a host we know tells its new address.
 		if sender == target && w.isNeighbor(known, ifc, senderIP) {
 			w.learn(ifc, netip.AddrFrom4(senderIP), m.SenderMAC())
-			w.drop(ARPLearned, rx)
-			return
+			why = ARPLearned
 		}
-		w.drop(ARPTargetNotLocal, rx)
+		w.proxy(buf, m, why)
 		return
 	}
 	if frame.Src() != m.SenderMAC() {
@@ -171,21 +174,46 @@ func (w *Worker) arp(buf *packet.Buffer) {
 		return
 	}
 	w.learn(ifc, netip.AddrFrom4(senderIP), m.SenderMAC())
-	// The request becomes the reply, padding and all.
+	w.count.Errors[ARPReplies]++
+	w.answer(buf, m)
+}
+
+// proxy answers a request for an address that the interface answers for in the name of
+// others, and drops any other.
+func (w *Worker) proxy(buf *packet.Buffer, m packet.ARP, why Reason) {
+	ifc := w.batch.iface
+	ip := m.TargetIP()
+	target := binary.BigEndian.Uint32(ip[:])
+	in := func(s Span4) bool { return s.Low <= target && target <= s.High }
+	if m.Op() != packet.ARPRequest || !slices.ContainsFunc(ifc.Proxied, in) {
+		w.drop(why, ifc.Index)
+		return
+	}
+	w.count.Errors[ARPProxied]++
+	w.answer(buf, m)
+}
+
+// answer makes the request the reply, padding and all.
+func (w *Worker) answer(buf *packet.Buffer, m packet.ARP) {
+	ifc := w.batch.iface
+	frame := packet.Ethernet(buf.Bytes())
+	asker, asked := m.SenderIP(), m.TargetIP()
 	frame.SetDst(frame.Src())
 	frame.SetSrc(ifc.MAC)
 	m.SetOp(packet.ARPReply)
 	m.SetTargetMAC(m.SenderMAC())
-	m.SetTargetIP(senderIP)
+	m.SetTargetIP(asker)
 	m.SetSenderMAC(ifc.MAC)
-	m.SetSenderIP(targetIP)
-	w.count.Errors[ARPReplies]++
-	w.send(buf, rx)
+	m.SetSenderIP(asked)
+	w.send(buf, ifc.Index)
 }
 
-// ownerOf is the interface that has the local address r leads to, or NoIndex.
+// ownerOf is the interface that has the address of ours that r is the route of, or NoIndex.
 func (w *Worker) ownerOf(r *Route) uint32 {
-	if r == nil || !r.Local {
+	switch {
+	case r != nil && r.Elsewhere:
+		return r.Owner
+	case r == nil || !r.Local:
 		return NoIndex
 	}
 	if a := w.state.adjs.Load(r.Balance.Pick(0)); a != nil {
@@ -198,13 +226,13 @@ func (w *Worker) ownerOf(r *Route) uint32 {
 // interface everybody may ask for the lender's address.
 func (w *Worker) onLink4(ifc *Interface, addr, owner uint32) Reason {
 	r := w.route4(ifc.Table4, addr)
-	if r != nil && r.Local {
+	if r != nil && (r.Local || r.Elsewhere) {
 		return ARPSourceIsLocal
 	}
 	if ifc.Lender != NoIndex && owner == ifc.Lender {
 		return None
 	}
-	if r == nil || !slices.Contains(r.RPF, ifc.Index) {
+	if r == nil || r.Foreign || !slices.Contains(r.RPF, ifc.Index) {
 		return ARPSourceNotLocal
 	}
 	a := w.state.adjs.Load(r.Balance.Pick(0))
@@ -301,7 +329,7 @@ func (w *Worker) ownsTarget6(ifc *Interface, addr [16]byte) bool {
 		return addr == ifc.LinkLocal
 	}
 	r := w.route6(ifc.Table6, addr[:])
-	return r != nil && r.Local
+	return r != nil && (r.Local || r.Elsewhere)
 }
 
 // askNow sends one request outside of any batch.

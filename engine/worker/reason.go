@@ -71,6 +71,7 @@ const (
 	ICMP6TimeExceeded
 	ICMP6Throttled
 	ARPReplies
+	ARPProxied
 	ARPRepliesReceived
 	ARPFormat
 	ARPSourceNotLocal
@@ -225,6 +226,7 @@ func Names() []Name {
 		ICMP6TimeExceeded:    {"ip6-icmp-error", "hop limit exceeded response sent", Info},
 		ICMP6Throttled:       {"ip6-icmp-error", "error message dropped", Error},
 		ARPReplies:           {"arp-reply", "ARP replies sent", Info},
+		ARPProxied:           {"arp-proxy", "ARP replies sent", Info},
 		ARPRepliesReceived:   {"arp-reply", "ARP replies received", Info},
 		ARPFormat:            {"arp-input", "L3 type not IP4", Error},
 		ARPSourceNotLocal:    {"arp-reply", "IP4 source address not local to subnet", Error},

@@ -117,6 +117,11 @@ type Route struct {
 	Balance fib.Balance // of adjacencies; never empty
 	RPF     []uint32    // interfaces that the sources of this prefix may come in by
 	Local   bool        // one of our own addresses
+	// Elsewhere says that it is one of our own addresses, and Owner whose, but its packets
+	// go on by a route of somebody who comes before: we answer for it and no more.
+	Elsewhere bool
+	Owner     uint32
+	Foreign   bool // its senders are no neighbours, though it leads to their link
 	// HashFields says which fields spread flows (VPP's flow_hash_config); 0 means all.
 	HashFields uint32
 }
@@ -203,10 +208,15 @@ type Interface struct {
 	// LinkLocals is the table of fe80::/10 on this interface; nil when IP6 is off.
 	LinkLocals *Table6
 	Lender     uint32 // NoIndex when not unnumbered
+	// Proxied are the IPv4 addresses of others that ARP is answered for.
+	Proxied []Span4
 	// In and Out judge what comes from the interface and what goes out by it; nil lets
 	// everything pass.
 	In, Out *Guard
 }
+
+// Span4 is a range of IPv4 addresses, both ends in it.
+type Span4 struct{ Low, High uint32 }
 
 // Own4 is an IPv4 address of an interface with its subnet.
 type Own4 struct {
