@@ -75,6 +75,7 @@ func (n Node) Inspect(q Query) (inventory.Node, error) {
 	r.nics()
 	r.modules()
 	r.deviceFiles()
+	r.apiServers()
 	r.inv.Unread = slices.Compact(r.inv.Unread)
 	return r.inv, nil
 }

@@ -22,6 +22,9 @@ func buildUplinks(inv inventory.Node, list []taken, th threads) ([]Uplink, error
 			for n, m := range t.members {
 				member := device(t, m, q, workers)
 				member.Name = fmt.Sprintf("%s-%d", u.Name, n)
+				if m.Permanent != "" { // a kernel's bond gives its own address to the members
+					member.MAC = m.Permanent
+				}
 				u.Members = append(u.Members, member)
 			}
 		} else {
@@ -107,7 +110,11 @@ func uplinkNotes(inv inventory.Node, list []taken, ups []Uplink) []string {
 			note("%s is one VLAN, which only a packet socket can have: name %s, and all VLANs on it become parts of %s", t.nic.Name, t.nic.VLAN.Parent, name)
 		}
 		for _, nic := range t.devices() {
-			if d, found := inv.Device(nic.PCI); found && t.byPCI() && d.IOMMUGroup < 0 {
+			d, found := inv.Device(nic.PCI)
+			if pf, known := inv.NIC(d.PF); known && !pf.Up {
+				note("%s is a virtual function of %s, which is down: set that up, or nothing comes in", nameNIC(nic), nameNIC(pf))
+			}
+			if found && t.byPCI() && d.IOMMUGroup < 0 {
 				note("%s can write to all memory of this node: there is no IOMMU (vpp.allowNoIOMMU)", nic.PCI)
 			}
 		}

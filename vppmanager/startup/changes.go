@@ -151,8 +151,8 @@ func bind(inv inventory.Node, t taken, nic inventory.NIC, name string) []Change 
 	return append(all, Change{Kind: Probe, PCI: nic.PCI, Driver: by, Why: fmt.Sprintf("VPP opens it as %s", name)})
 }
 
-// standBeside prepares a NIC that the kernel keeps: the host's link gets its name, and the
-// kernel's stack ignores it, or each packet would come in twice.
+// standBeside prepares a NIC that the kernel keeps: the host's link gets its name. That the
+// kernel's stack does not read it beside the dataplane is package uplink's (Mute).
 func standBeside(t taken, u Uplink) []Change {
 	name := t.nic.Name
 	var all []Change
@@ -161,25 +161,11 @@ func standBeside(t taken, u Uplink) []Change {
 		all = append(all, Change{Kind: RenameLink, Link: t.nic.Name, Name: name, Why: "the host's link gets its name"})
 	}
 	all = append(all, Change{Kind: FlushLink, Link: name, Why: "its addresses move"})
-	all = append(all, mute(name)...)
+	all = append(all, Change{Kind: SetSysctl, Path: "net/ipv6/conf/" + name + "/disable_ipv6", Value: "1", Why: "the kernel would speak there in its own name"})
 	for _, v := range t.vlans {
 		all = append(all, asideVLAN(t, v)...)
 	}
 	return append(all, hostTaps(u)...)
-}
-
-// mute has the kernel's stack ignore what comes in over a link: a packet socket gets
-// copies, so the stack sees the packets too, and the host has its addresses still.
-func mute(link string) []Change {
-	var all []Change
-	for _, s := range []struct{ path, value, why string }{
-		{"net/ipv6/conf/" + link + "/disable_ipv6", "1", "it has no IPv6 of its own"},
-		{"net/ipv4/conf/" + link + "/arp_ignore", "8", "the dataplane answers ARP"},
-		{"net/ipv4/conf/" + link + "/rp_filter", "1", "the dataplane brings packets for the host, this link's are copies"},
-	} {
-		all = append(all, Change{Kind: SetSysctl, Path: s.path, Value: s.value, Why: s.why})
-	}
-	return all
 }
 
 // hostTaps announces the links that the host has in place of the NIC and of its VLANs.

@@ -62,6 +62,7 @@ func isVirtio(d inventory.PCIDevice) bool {
 // device finds the PCI device under a NIC that can be taken from the kernel, or says why
 // there is none.
 func (j judge) device(nic inventory.NIC) (d inventory.PCIDevice, why string) {
+	var pf inventory.PCIDevice
 	switch {
 	case nic.Kind == "vlan":
 		return d, "a VLAN has no device of its own: name the link below it"
@@ -73,6 +74,9 @@ func (j judge) device(nic inventory.NIC) (d inventory.PCIDevice, why string) {
 		return d, "not a PCI device"
 	}
 	d, found := j.node.Device(nic.PCI)
+	if d.PF != "" {
+		pf, _ = j.node.Device(d.PF)
+	}
 	switch {
 	case !found:
 		return d, "its PCI device " + nic.PCI + " is not listed"
@@ -80,6 +84,8 @@ func (j judge) device(nic inventory.NIC) (d inventory.PCIDevice, why string) {
 		return d, fmt.Sprintf("its PCI device %s is no Ethernet controller (class %s)", nic.PCI, d.Class)
 	case d.VFs > 0:
 		return d, fmt.Sprintf("it has %d virtual functions, which stop with it: use one of them, or remove them (echo 0 > /sys/bus/pci/devices/%s/sriov_numvfs)", d.VFs, nic.PCI)
+	case pf.Driver == "vfio-pci":
+		return d, fmt.Sprintf("its physical function %s is under vfio-pci, which asks for a token that VPP does not have: give that back to the kernel's driver", d.PF)
 	}
 	return d, ""
 }

@@ -122,8 +122,6 @@ func (j judge) rdma(nic inventory.NIC) DriverChoice {
 		c.Why = "not a Mellanox NIC that mlx5_core drives"
 	case nic.Name == "":
 		c.Why = "the kernel has no link on it: bind it to mlx5_core"
-	case !nic.Up:
-		c.Why = down(nic)
 	case !j.plugin("rdma"):
 		c.Why = j.noPlugin("rdma")
 	case missing != "":
@@ -147,8 +145,6 @@ func (j judge) afXDP(nic inventory.NIC) DriverChoice {
 		c.Why = "the kernel has no link on it"
 	case nic.Kind != "" && nic.Kind != "veth":
 		c.Why = "a " + nic.Kind + " hands no packets to AF_XDP"
-	case !nic.Up:
-		c.Why = down(nic)
 	case nic.XDP != "":
 		c.Why = "another XDP program is attached (" + nic.XDP + "): detach it"
 	case nic.MTU > maxXDPFrame:
@@ -206,10 +202,6 @@ func (j judge) members(c DriverChoice, bond inventory.NIC, one func(inventory.NI
 	}
 	c.Works, c.Why = true, "works for every member ("+strings.Join(bond.Bond.Members, ", ")+")"
 	return c
-}
-
-func down(nic inventory.NIC) string {
-	return fmt.Sprintf("the link is down and stays so: ip link set %s up", nic.Name)
 }
 
 func orDevice(driver string) string {

@@ -60,7 +60,7 @@ func TestDrivers(t *testing.T) {
 		{"PF with VFs", driven("8086", "1572", "i40e"), func(i *n) { i.Devices[1].VFs = 4 }, []string{packet, xdp}, map[string]string{dpdk: "4 virtual functions"}},
 		{"unbound", driven("8086", "1572", ""), func(i *n) { i.NICs[0].Name = "" }, []string{dpdk}, map[string]string{packet: "no link"}},
 		{"veth", server(), func(i *n) {
-			i.NICs = []inventory.NIC{{Name: "eth0", Kind: "veth", Driver: "veth", MTU: 1500, Up: true}}
+			i.NICs = []inventory.NIC{{Name: "eth0", Kind: "veth", Driver: "veth", MTU: 1500}}
 		}, []string{packet, xdp}, map[string]string{dpdk: "no PCI device", xdp: "tx-checksumming"}},
 		{"bridge", server(), func(i *n) { i.NICs = []inventory.NIC{{Name: "br0", Kind: "bridge"}} }, nil, map[string]string{packet: "name its port"}},
 		{"bond", driven("8086", "1572", "i40e"), func(i *n) {

@@ -102,6 +102,40 @@ func TestRecordedNodes(t *testing.T) {
 	}
 }
 
+// TestNotes checks what is said of a plan that is carried out all the same.
+func TestNotes(t *testing.T) {
+	for _, tt := range []struct {
+		name, node string
+		inv        func(*inventory.Node)
+		cfg        func(*nodeconfig.Config)
+		want       string
+	}{
+		{"PF down", "vm-avf", func(i *inventory.Node) { i.Devices[3].PF, i.NICs[0].Up = "0000:01:00.0", false }, func(c *nodeconfig.Config) { c.Uplinks = uplinks("ens6") },
+			"ens6 (0000:06:00.0) is a virtual function of enp1s0 (0000:01:00.0), which is down"},
+		{"no carrier", "metal-2socket", func(i *inventory.Node) { i.NICs[1].Carrier = false }, func(c *nodeconfig.Config) { c.Uplinks = uplinks("ens1f0") }, "ens1f0 has no carrier"},
+		{"given up", "metal-2socket", nil, func(c *nodeconfig.Config) { c.Uplinks = uplinks("ens8f0"); c.Uplinks[0].NoHostTap = true }, "the host gives up ens8f0"},
+		{"SMT", "laptop-2core", nil, func(c *nodeconfig.Config) { c.Uplinks, c.VPP.Workers = uplinks("enp3s0"), 1 }, "threads of VPP share a core (CPUs 0 and 1)"},
+		{"far worker", "metal-2socket", func(i *inventory.Node) { i.Cpuset = []int{0, 1, 4} }, func(c *nodeconfig.Config) { c.Uplinks, c.VPP.Workers = uplinks("ens8f0"), 1 },
+			"the worker on CPU 4 is on NUMA node 0, the NICs are on 1"},
+		{"not read", "no-iommu", func(i *inventory.Node) { i.Unread = []string{"read /proc/iomem: permission denied"} }, func(c *nodeconfig.Config) { c.Uplinks = uplinks("enp3s0") },
+			"not known: read /proc/iomem: permission denied"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inv := recorded(t, tt.node)
+			if tt.inv != nil {
+				tt.inv(&inv)
+			}
+			p, err := Make(inv, config(tt.cfg))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if notes := strings.Join(p.Notes, "\n"); !strings.Contains(notes, tt.want) {
+				t.Errorf("no note says %q:\n%s", tt.want, notes)
+			}
+		})
+	}
+}
+
 // TestPlanJSON checks that the plan for programs holds the whole plan.
 func TestPlanJSON(t *testing.T) {
 	for _, tt := range library {

@@ -70,6 +70,10 @@ func TestRefusals(t *testing.T) {
 		{"no modules", "cloud-virtio", nil, first(driver("dpdk"), "eth0"), []string{"neither vfio-pci nor uio_pci_generic"}},
 		{"device held", "metal-2socket", func(i *n) { i.Devices[2].User = "dpdk-testpmd (pid 12)" }, first(nil, "ens1f0"), []string{"is held by dpdk-testpmd (pid 12): stop that first"}},
 		{"PF with VFs", "metal-2socket", func(i *n) { i.Devices[2].VFs = 2 }, first(driver("dpdk"), "ens1f0"), []string{"2 virtual functions", "sriov_numvfs"}},
+		{"VF whose PF is under vfio-pci", "vm-avf", func(i *n) {
+			i.Devices[3].PF = "0000:00:1f.0"
+			i.Devices = append(i.Devices, inventory.PCIDevice{Address: "0000:00:1f.0", Vendor: "8086", Device: "1572", Class: "020000", Driver: "vfio-pci", VFs: 1, IOMMUGroup: 40})
+		}, first(driver("dpdk"), "ens6"), []string{"its physical function 0000:00:1f.0 is under vfio-pci"}},
 		{"VF by uio", "vm-avf", func(i *n) { i.IOMMU.On, i.Devices[3].IOMMUGroup = false, -1 }, func(cfg *c) {
 			cfg.Uplinks, cfg.VPP.AllowNoIOMMU = uplinks("ens6"), true
 			cfg.Uplinks[0].Driver = "avf"

@@ -19,7 +19,7 @@ func (w *wiring) device(u startup.Uplink, mac dataplane.MAC) (dataplane.Device, 
 		return nil, err
 	}
 	for _, m := range u.Members {
-		own, err := dataplane.ParseMAC(m.MAC)
+		own, err := macOf(m)
 		if err != nil {
 			return nil, fmt.Errorf("member %s: %w", m.Name, err)
 		}

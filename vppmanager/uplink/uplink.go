@@ -126,7 +126,7 @@ func (w *wiring) put(o ...dataplane.Object) { w.objects = append(w.objects, o...
 
 // addUplink makes the interfaces of an uplink, and notes its sites.
 func (w *wiring) addUplink(u startup.Uplink) error {
-	mac, err := dataplane.ParseMAC(u.MAC)
+	mac, err := macOf(u)
 	if err != nil {
 		return err
 	}
@@ -143,6 +143,15 @@ func (w *wiring) addUplink(u startup.Uplink) error {
 		w.put(dataplane.Interface{Name: s.name, Device: dataplane.VLAN{Parent: u.Name, ID: uint16(v.ID)}, MTU: s.mtu})
 	}
 	return nil
+}
+
+// macOf is the uplink's MAC address. A device that the kernel had no link on has none that
+// is known before it runs, and no host link that would need it.
+func macOf(u startup.Uplink) (dataplane.MAC, error) {
+	if u.MAC == "" && u.Link == "" && u.Host == "" {
+		return dataplane.MAC{}, nil
+	}
+	return dataplane.ParseMAC(u.MAC)
 }
 
 func newSite(name, link string, mac dataplane.MAC, mtu int, addresses []netip.Prefix, routes []inventoryRoute) site {
