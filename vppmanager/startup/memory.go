@@ -14,6 +14,9 @@ const (
 	// bufferBytes is what VPP lays one buffer of 2 KiB data into (vlib/buffer.c): data,
 	// header and head room, as an odd number of cache lines.
 	bufferBytes = 2368
+	// dpdkBufferBytes is the same with DPDK's headers before each buffer, which its plugin
+	// brings (VLIB_BUFFER_SET_EXT_HDR_SIZE in plugins/dpdk/buffer.c).
+	dpdkBufferBytes = 2496
 	// podBuffers is what the rings of a pod's tap hold for good: 256 descriptors each way,
 	// as the agent makes them. Rings of af_packet and memif hold none of VPP's buffers.
 	podBuffers = 512
@@ -133,7 +136,11 @@ type shortage struct {
 
 // hugePagesShort says where buffers and drivers do not fit into the free huge pages.
 func (m memoryPlan) hugePagesShort(inv inventory.Node, ups []Uplink) []shortage {
-	if inv.HugePageSize < bufferBytes {
+	size := nodeconfig.Size(bufferBytes)
+	if slices.Contains(driverPlugins(ups), "dpdk") {
+		size = dpdkBufferBytes
+	}
+	if inv.HugePageSize < size {
 		return []shortage{{why: "the kernel has no huge pages"}}
 	}
 	var list []shortage
@@ -143,7 +150,7 @@ func (m memoryPlan) hugePagesShort(inv inventory.Node, ups []Uplink) []shortage 
 		if len(m.nodes) == 0 || slices.Contains(m.nodes, n.ID) {
 			buffers = m.buffers
 		}
-		need := ceil(buffers, int(inv.HugePageSize/bufferBytes)) + ceil(driverMemory(inv, ups, n.ID), int(inv.HugePageSize))
+		need := ceil(buffers, int(inv.HugePageSize/size)) + ceil(driverMemory(inv, ups, n.ID), int(inv.HugePageSize))
 		total += nodeconfig.Size(need) * inv.HugePageSize
 		if n.HugePagesFree < need {
 			list = append(list, shortage{n.ID, need, n.HugePagesFree, fmt.Sprintf("%d buffers%s need %d huge pages of %v on NUMA node %d, %d are free",

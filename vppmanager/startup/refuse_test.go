@@ -102,7 +102,7 @@ func TestRefusals(t *testing.T) {
 			cfg.Uplinks, cfg.VPP.AllowNoIOMMU, cfg.VPP.AddHugePages = uplinks("enp3s0"), true, false
 		}, []string{"vm.nr_hugepages", "vpp.addHugePages: true"}},
 		{"no memory for them", "no-iommu", func(i *n) { i.MemoryAvailable = 1300 << 20 }, func(cfg *c) { cfg.Uplinks, cfg.VPP.AllowNoIOMMU = uplinks("enp3s0"), true },
-			[]string{"168 MiB of huge pages would have to be added, 20 MiB of memory are available beside VPP's heap"}},
+			[]string{"176 MiB of huge pages would have to be added, 20 MiB of memory are available beside VPP's heap"}},
 		{"a container's limit of them", "metal-2socket", func(i *n) { i.HugePageLimits = []inventory.HugePageLimit{{Size: 2 << 20, Max: 64 << 20}} }, first(nil, "ens1f0"),
 			[]string{"this container may use 64 MiB: raise its limit hugepages-2Mi"}},
 		{"a container's limit of memory", "metal-2socket", func(i *n) { i.MemoryLimit = 512 << 20 }, first(nil, "ens1f0"), []string{"this container may use 512 MiB: raise its memory limit"}},
