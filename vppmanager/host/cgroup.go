@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"path"
 	"slices"
 	"strconv"
@@ -141,8 +140,8 @@ func (r *reading) lowest(h hierarchy, file string) (limit nodeconfig.Size, limit
 		if err != nil {
 			return 0, false, fmt.Errorf("read %s/%s: %.40q is not an amount", dir, file, text)
 		}
-		// v1 says "none" by the largest multiple of the page size.
-		if v < math.MaxInt64&^(1<<20-1) && (!limited || nodeconfig.Size(v) < limit) {
+		// v1 says "none" by the largest multiple of the page's size below 1<<63.
+		if v < 1<<62 && (!limited || nodeconfig.Size(v) < limit) {
 			limit, limited = nodeconfig.Size(v), true
 		}
 	}

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -53,10 +54,13 @@ func (r *reading) cores() {
 		r.note(err)
 		siblings, err := r.list(topology + "/thread_siblings_list")
 		r.note(err)
-		r.inv.Cores = append(r.inv.Cores, inventory.CPU{
-			ID: id, NUMA: memory[id], Socket: socket, Isolated: slices.Contains(isolated, id),
-			Siblings: slices.DeleteFunc(siblings, func(s int) bool { return s == id }),
-		})
+		core := inventory.CPU{ID: id, NUMA: memory[id], Socket: socket, Isolated: slices.Contains(isolated, id)}
+		for _, other := range siblings {
+			if other != id {
+				core.Siblings = append(core.Siblings, other)
+			}
+		}
+		r.inv.Cores = append(r.inv.Cores, core)
 	}
 }
 
@@ -109,6 +113,9 @@ func (r *reading) cpuLevel() error {
 		return err
 	}
 	has := strings.Fields(info["flags"])
+	if len(has) == 0 {
+		return errors.New("read flags in /proc/cpuinfo: there are none")
+	}
 	r.inv.CPULevel = "x86-64-v1"
 	for _, l := range levels {
 		for _, flag := range strings.Fields(l.flags) {

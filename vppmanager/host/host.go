@@ -38,6 +38,8 @@ type reading struct {
 	Node
 	inv       inventory.Node
 	processes []process
+	seesHost  bool // processes of the whole machine are in /proc
+	seesAll   bool // and what each has open could be read
 }
 
 // note keeps what could not be read; nil is nothing.
@@ -73,6 +75,8 @@ func (n Node) Inspect(q Query) (inventory.Node, error) {
 	r.scanProcesses()
 	r.devices()
 	r.nics()
+	r.managers()
+	r.sessions()
 	r.modules()
 	r.deviceFiles()
 	r.apiServers()

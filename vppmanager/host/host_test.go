@@ -102,7 +102,7 @@ func noModules() []inventory.Module {
 func TestInspectPoorNode(t *testing.T) {
 	n := tree(t, map[string]string{
 		"proc/self/status": "CapEff:\t0000000000000000\nCpus_allowed_list:\t1\n",
-		"proc/meminfo":     "MemAvailable: 1 kB\n",
+		"proc/meminfo":     "MemAvailable: 1 kB\nMemFree: 4 kB\n",
 		"proc/cpuinfo":     "flags: fpu sse2\n",
 		"usr/bin/vpp":      "dir",
 	})
@@ -114,7 +114,7 @@ func TestInspectPoorNode(t *testing.T) {
 		VPP: inventory.File{Path: "/usr/bin/vpp", Problem: "is a directory"}, Engine: inventory.File{Path: "/none", Missing: true},
 		Tun: inventory.File{Path: "/dev/net/tun", Missing: true}, VhostNet: inventory.File{Path: "/dev/vhost-net", Missing: true},
 		VFIO: inventory.File{Path: "/dev/vfio/vfio", Missing: true},
-		CPUs: []int{1}, CPULevel: "x86-64-v1", MemoryAvailable: 1 << 10, NUMA: []inventory.NUMANode{{}}, Modules: noModules(),
+		CPUs: []int{1}, CPULevel: "x86-64-v1", MemoryAvailable: 1 << 10, NUMA: []inventory.NUMANode{{MemoryFree: 4 << 10}}, Modules: noModules(),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("inventory (-want +got):\n%s", diff)

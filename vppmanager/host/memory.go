@@ -65,11 +65,7 @@ func (r *reading) free(node *inventory.NUMANode, file, field string) error {
 	if err != nil {
 		return err
 	}
-	text, given := fields[field]
-	if !given {
-		return nil
-	}
-	if node.MemoryFree, err = kilobytes(text); err != nil {
+	if node.MemoryFree, err = kilobytes(fields[field]); err != nil {
 		return fmt.Errorf("read %s in %s: %w", field, file, err)
 	}
 	return nil

@@ -27,7 +27,8 @@ const hostProcesses = "pid:[4026531836]"
 
 // scanProcesses looks through /proc once. A process that ends meanwhile is no error.
 func (r *reading) scanProcesses() {
-	if ns, err := os.Readlink(r.path("/proc/self/ns/pid")); err == nil && ns != hostProcesses {
+	ns, err := os.Readlink(r.path("/proc/self/ns/pid"))
+	if r.seesHost = ns == hostProcesses; !r.seesHost && err == nil {
 		r.note(errors.New("list /proc: this process sees only those of its container: who manages links, has devices open or came by SSH is not known (hostPID: true shows them)"))
 	}
 	names, err := r.names("/proc")
@@ -55,6 +56,7 @@ func (r *reading) scanProcesses() {
 			r.processes = append(r.processes, p)
 		}
 	}
+	r.seesAll = r.seesHost && closed == 0
 	if closed > 0 {
 		r.note(fmt.Errorf("read /proc/PID/fd of %d processes: permission denied: who has devices open or came by SSH is not fully known", closed))
 	}

@@ -117,7 +117,7 @@ func (n NIC) describe(add func(name, format string, args ...any)) {
 		add("bond", "%s of %s%s", clean(b.Mode), clean(strings.Join(b.Members, ", ")), b.extras())
 	}
 	if v := n.VLAN; v != nil {
-		add("vlan", "%d on %s %s", v.ID, clean(v.Parent), clean(v.Tag))
+		add("vlan", "%s%d on %s", prefixed(v.Tag), v.ID, clean(v.Parent))
 	}
 	if n.Master != "" {
 		add("part of", "%s %s", clean(n.MasterIs), clean(n.Master))
@@ -129,15 +129,26 @@ func (n NIC) describe(add func(name, format string, args ...any)) {
 		add("xdp", "%s", clean(n.XDP))
 	}
 	if n.ManagedBy != "" || n.DHCP {
-		dhcp := ""
+		text := cmp.Or(clean(n.ManagedBy), "nobody that was found")
 		if n.DHCP {
-			dhcp = ", DHCP"
+			text += ", DHCP"
 		}
-		add("managed by", "%s%s %s", cmp.Or(clean(n.ManagedBy), "nobody that was found"), dhcp, clean(n.Lease))
+		if n.Lease != "" {
+			text += " (" + clean(n.Lease) + ")"
+		}
+		add("managed by", "%s", text)
 	}
 	if len(n.Offloads) > 0 {
 		add("offloads", "%s", clean(strings.Join(n.Offloads, " ")))
 	}
+}
+
+// prefixed is a word with a space behind it, where there is one.
+func prefixed(word string) string {
+	if word == "" {
+		return ""
+	}
+	return clean(word) + " "
 }
 
 func (b Bond) extras() string {

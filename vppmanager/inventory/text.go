@@ -67,7 +67,7 @@ func (n Node) machine(b *strings.Builder) {
 		line(fmt.Sprintf("numa %d", m.ID), "%s", n.memoryNode(m))
 	}
 	for _, l := range n.HugePageLimits {
-		line("huge pages", "of %v: this container may take %s", l.Size, mib(l.Max))
+		line("huge pages", "of %v: this cgroup may take %s", l.Size, mib(l.Max))
 	}
 	line("iommu", "%s", n.IOMMU)
 	for _, state := range []ModuleState{ModuleLoaded, ModuleBuiltin, ModuleAvailable, ModuleMissing} {
@@ -176,7 +176,7 @@ func limit[S ~uint64](s S) string {
 	if s == 0 {
 		return ""
 	}
-	return ", this container may use " + mib(s)
+	return ", this cgroup may use " + mib(s)
 }
 
 // Ranges prints rising numbers as VPP and Linux write them: 0-3,8.
