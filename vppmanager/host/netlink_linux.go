@@ -72,7 +72,7 @@ func (d *dump) readFamily(h *netlink.Handle, family int) error {
 			d.routes = append(d.routes, r)
 		}
 	}
-	rules, err := whole(func() ([]netlink.Rule, error) { return h.RuleList(family) })
+	rules, err := listRules(h, family)
 	if err := orNoFamily(err); err != nil {
 		return fmt.Errorf("list rules: %w", err)
 	}

@@ -87,7 +87,9 @@ func (r *reading) deviceOf(l Link) (device string, shown bool) {
 	dir := "/sys/class/net/" + l.Name
 	index, err := r.numberOr(dir+"/ifindex", -1)
 	r.note(err)
-	shown = index == l.Index
+	mac, err := r.word(dir + "/address")
+	r.note(err)
+	shown = index == l.Index && (mac == "" || mac == l.MAC)
 	at := ""
 	switch {
 	case l.Parent != "" && filepath.IsLocal(l.Parent) && filepath.IsLocal(l.Bus):
