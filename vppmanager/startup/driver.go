@@ -83,8 +83,24 @@ func (j judge) virtio(nic inventory.NIC) DriverChoice {
 		c.Why = "not a virtio-net device"
 	default:
 		c.PCIDriver, c.Works, c.Why = j.hold(d)
+		if why := virtioLimits(d, c); c.Works && why != "" {
+			c.PCIDriver, c.Works, c.Why = "", false, why
+		}
 	}
 	return c
+}
+
+// virtioLimits is what VPP 25.10's driver was seen to fail on (vnet/devices/virtio/pci.c):
+// it does not offer VIRTIO_F_ACCESS_PLATFORM, without which a device behind an IOMMU
+// refuses or misses memory, and it opens BAR 0, which only transitional devices have.
+func virtioLimits(d inventory.PCIDevice, c DriverChoice) string {
+	switch {
+	case c.PCIDriver == nodeconfig.PCIDriverVFIO && d.IOMMUGroup >= 0:
+		return "VPP's own virtio driver does not know devices behind an IOMMU (VIRTIO_F_ACCESS_PLATFORM): use dpdk"
+	case c.PCIDriver == nodeconfig.PCIDriverUIO && d.Device == "1041":
+		return "VPP's own virtio driver cannot open a device of virtio 1.0 under uio_pci_generic: use dpdk"
+	}
+	return ""
 }
 
 // avf is VPP's own driver of the virtual functions of Intel's 700 and 800 series.

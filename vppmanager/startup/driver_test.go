@@ -37,7 +37,7 @@ func TestDrivers(t *testing.T) {
 		why   map[string]string // part of the reason
 	}{
 		{"X710", driven("8086", "1572", "i40e"), nil, []string{dpdk, packet, xdp}, map[string]string{dpdk: "vfio-pci, IOMMU group 7", virtio: "not a virtio-net device", avf: "not a virtual function"}},
-		{"virtio-net", driven("1af4", "1041", "virtio_net"), nil, []string{dpdk, virtio, packet, xdp}, nil},
+		{"virtio-net", driven("1af4", "1041", "virtio_net"), nil, []string{dpdk, packet, xdp}, map[string]string{virtio: "VIRTIO_F_ACCESS_PLATFORM"}},
 		{"AVF", driven("8086", "154c", "iavf"), func(i *n) { i.Devices[1].PF = "0000:02:00.0" }, []string{dpdk, avf, packet, xdp}, nil},
 		{"ConnectX", driven("15b3", "101d", "mlx5_core"), nil, []string{rdma, packet, xdp}, map[string]string{dpdk: "leaves Mellanox NICs to rdma", rdma: "keeps the NIC"}},
 		{"ConnectX without verbs", driven("15b3", "101d", "mlx5_core"), func(i *n) { i.Modules = i.Modules[:2] }, []string{packet, xdp}, map[string]string{rdma: "no module mlx5_ib"}},
@@ -127,5 +127,27 @@ func TestPCIDriver(t *testing.T) {
 				t.Errorf("got %+v, want %q because of %q", got, tt.want, tt.why)
 			}
 		})
+	}
+}
+
+// TestVirtioLimits checks where VPP's own driver of virtio is held to fail.
+func TestVirtioLimits(t *testing.T) {
+	for _, tt := range []struct {
+		name, device string
+		by           nodeconfig.PCIDriver
+		works        bool
+		why          string
+	}{
+		{"transitional by uio", "1000", "uio_pci_generic", true, ""},
+		{"virtio 1.0 by uio", "1041", "uio_pci_generic", false, "cannot open a device of virtio 1.0"},
+		{"transitional by vfio", "1000", "vfio-pci", true, ""},
+		{"virtio 1.0 by vfio", "1041", "vfio-pci", true, ""},
+	} {
+		inv := driven("1af4", tt.device, "virtio_net")
+		inv.IOMMU, inv.Devices[1].IOMMUGroup = inventory.IOMMU{NoIOMMU: true}, -1
+		got := judge{node: inv, cfg: nodeconfig.VPP{PCIDriver: tt.by, AllowNoIOMMU: true}}.virtio(inv.NICs[0])
+		if got.Works != tt.works || !strings.Contains(got.Why, tt.why) {
+			t.Errorf("%s: got %+v", tt.name, got)
+		}
 	}
 }

@@ -69,10 +69,11 @@ var library = []struct {
 		c.Uplinks, c.VPP.Workers = uplinks("ens6"), 2
 		c.Uplinks[0].Driver = nodeconfig.DriverAVF
 	}},
-	{"vm-virtio", "vm-avf", func(c *nodeconfig.Config) {
-		c.Uplinks = uplinks("enp1s0")
+	{"vm-virtio", "vm-virtio", func(c *nodeconfig.Config) {
+		c.Uplinks, c.VPP.AllowNoIOMMU = uplinks("ens3"), true
 		c.Uplinks[0].Driver = nodeconfig.DriverVirtio
 	}},
+	{"vm-virtio-dpdk", "vm-virtio", func(c *nodeconfig.Config) { c.Uplinks, c.VPP.AllowNoIOMMU = uplinks("ens3"), true }},
 	{"bond-vlan", "bond-vlan", func(c *nodeconfig.Config) { c.Uplinks, c.VPP.Workers = uplinks("bond0"), 2 }},
 	{"bond-vlan-afpacket", "bond-vlan", func(c *nodeconfig.Config) {
 		c.Uplinks = uplinks("bond0")

@@ -52,7 +52,7 @@ func TestRandomNodes(t *testing.T) {
 
 // devices that random nodes are made of.
 var kinds = []struct{ vendor, device, driver string }{
-	{"8086", "1572", "i40e"}, {"8086", "10d3", "e1000e"}, {"1af4", "1041", "virtio-pci"}, {"8086", "1889", "iavf"},
+	{"8086", "1572", "i40e"}, {"8086", "10d3", "e1000e"}, {"1af4", "1041", "virtio-pci"}, {"1af4", "1000", "virtio-pci"}, {"8086", "1889", "iavf"},
 	{"15b3", "101d", "mlx5_core"}, {"10ec", "8168", "r8169"}, {"1d0f", "ec20", "ena"}, {"14e4", "16d7", "bnxt_en"},
 }
 

@@ -63,7 +63,7 @@ func TestRefusals(t *testing.T) {
 		{"group under two drivers", "vm-avf", func(i *n) { i.Devices[3].IOMMUGroup = 2 },
 			func(cfg *c) {
 				cfg.Uplinks = uplinks("enp1s0", "ens6")
-				cfg.Uplinks[0].Driver, cfg.Uplinks[1].Driver = "virtio", "dpdk"
+				cfg.Uplinks[0].Driver, cfg.Uplinks[1].Driver = "dpdk", "avf"
 			},
 			[]string{"uplinks[1]: ens6", "IOMMU group 2 with uplinks[0]"}},
 		{"no IOMMU", "no-iommu", nil, first(driver("dpdk"), "enp3s0"), []string{"there is no IOMMU", "vpp.allowNoIOMMU: true"}},
@@ -110,8 +110,9 @@ func TestRefusals(t *testing.T) {
 			cfg.Uplinks, cfg.VPP.AllowNoIOMMU = uplinks("enp3s0"), true
 			cfg.Uplinks[0].RxQueues, cfg.Uplinks[0].TxRing = 8, 8192
 		}, []string{"uplinks[0].rxQueues: 8 is more than enp3s0 (0000:03:00.0) has (4)", "uplinks[0].txRing: 8192 is more than enp3s0 (0000:03:00.0) has (4096)"}},
-		{"queues of virtio", "vm-avf", nil, func(cfg *c) {
-			cfg.Uplinks = uplinks("enp1s0")
+		{"virtio behind an IOMMU", "vm-avf", nil, first(driver("virtio"), "enp1s0"), []string{"VIRTIO_F_ACCESS_PLATFORM", "use dpdk"}},
+		{"queues of virtio", "vm-virtio", nil, func(cfg *c) {
+			cfg.Uplinks, cfg.VPP.AllowNoIOMMU = uplinks("ens3"), true
 			cfg.Uplinks[0].Driver, cfg.Uplinks[0].RxQueues = "virtio", 1
 		}, []string{"leave rxQueues, txQueues, rxRing and txRing at 0"}},
 		{"rings of af_packet", "no-iommu", nil, func(cfg *c) {
