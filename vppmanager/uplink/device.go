@@ -19,16 +19,12 @@ func (w *wiring) device(u startup.Uplink, mac dataplane.MAC) (dataplane.Device, 
 		return nil, err
 	}
 	for _, m := range u.Members {
-		own, err := macOf(m)
-		if err != nil {
-			return nil, fmt.Errorf("member %s: %w", m.Name, err)
-		}
-		device, err := nic(m, own)
+		device, err := nic(m, mac) // as in Linux, members take the bond's address
 		if err != nil {
 			return nil, fmt.Errorf("member %s: %w", m.Name, err)
 		}
 		w.put(
-			dataplane.Interface{Name: m.Name, Device: device, MTU: newSite("", "", own, u.MTU, nil, nil).mtu},
+			dataplane.Interface{Name: m.Name, Device: device, MTU: newSite("", "", mac, u.MTU, nil, nil).mtu},
 			dataplane.BondMember{Interface: m.Name, Bond: u.Name, LongTimeout: bond.Mode == dataplane.BondLACP && !u.Bond.LACPFast},
 			dataplane.Up{Interface: m.Name},
 		)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.fd.io/govpp/binapi/arp"
+	"go.fd.io/govpp/api"
 
 	"github.com/millrace/millrace/agent/program"
 	"github.com/millrace/millrace/dataplane"
@@ -27,6 +27,7 @@ func TestMain(m *testing.M) { machinetest.Main(m) }
 type rig struct {
 	*testing.T
 	machine machinetest.Machine
+	stop    func()
 	conn    *vpp.Conn
 	uplinks []startup.Uplink
 }
@@ -36,14 +37,26 @@ func eachMachine(t *testing.T, test func(*rig)) {
 	for _, m := range machinetest.All(t) {
 		t.Run(m.Name, func(t *testing.T) {
 			netnstest.CheckLeaks(t)
-			m.Start(t)
-			conn := m.Connect(t)
-			if missing := conn.Supports(&arp.ProxyArpAddDel{}); len(missing) > 0 {
-				t.Skipf("needs a dataplane with %v", missing)
-			}
-			test(&rig{T: t, machine: m, conn: conn})
+			r := &rig{T: t, machine: m}
+			r.stop, r.conn = m.Start(t), m.Connect(t)
+			test(r)
 		})
 	}
+}
+
+// needs skips the test where the machine lacks a message.
+func (r *rig) needs(m api.Message) {
+	r.Helper()
+	if missing := r.conn.Supports(m); len(missing) > 0 {
+		r.Skipf("needs a dataplane with %v", missing)
+	}
+}
+
+// restart kills the machine and starts another.
+func (r *rig) restart() {
+	r.Helper()
+	r.stop()
+	r.stop, r.conn = r.machine.Start(r.T), r.machine.Connect(r.T)
 }
 
 // ip runs ip(8) in a namespace; nil is the host's.
@@ -171,22 +184,30 @@ func (r *rig) wired() {
 
 // ping fails the test unless an answer comes, be it the third. The first packets wait for
 // nothing: their neighbours are asked for.
-func (r *rig) ping(n *netnstest.Namespace, to string) {
+func (r *rig) ping(n *netnstest.Namespace, to string, args ...string) {
 	r.Helper()
-	var out []byte
-	var err error
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
-		args := []string{"-c", "1", "-W", "1", to}
-		cmd := exec.CommandContext(r.Context(), "ping", args...)
-		if n != nil {
-			cmd = n.Command(r.T, "ping", args...)
-		}
-		if out, err = cmd.CombinedOutput(); err == nil {
+	var out string
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		if out = r.try(n, "ping", append(args, "-c", "1", "-W", "1", to)...); strings.Contains(out, " 0% packet loss") {
 			return
 		}
 	}
 	r.dump()
-	r.Fatalf("ping %s: %v\n%s", to, err, out)
+	r.Fatalf("ping %s:\n%s", to, out)
+}
+
+// try runs a program in a namespace, nil is the host's, and returns what it printed.
+func (r *rig) try(n *netnstest.Namespace, program string, args ...string) string {
+	r.Helper()
+	cmd := exec.CommandContext(r.Context(), program, args...)
+	if n != nil {
+		cmd = n.Command(r.T, program, args...)
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil && len(out) == 0 {
+		r.Logf("%s: %v", program, err)
+	}
+	return string(out)
 }
 
 // dump tells where packets went.
