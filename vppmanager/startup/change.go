@@ -20,7 +20,7 @@ type Change struct {
 	Driver   string          `json:"driver,omitempty"`   // of OverrideDriver; of Probe: which one has to take the device
 	Link     string          `json:"link,omitempty"`     // kernel name when the change is carried out
 	Name     string          `json:"name,omitempty"`     // of RenameLink: the new name
-	Path     string          `json:"path,omitempty"`     // of SetSysctl: below /proc/sys
+	Path     string          `json:"path,omitempty"`     // of SetSysctl: below /proc/sys, or a parameter of a module below /sys/module
 	Value    string          `json:"value,omitempty"`    // of SetSysctl
 	Why      string          `json:"why"`                // for a person
 }

@@ -12,7 +12,7 @@ import (
 // changes orders all changes of the host: what disturbs nobody comes first (modules, huge
 // pages, saving), so that what can fail fails while every NIC still works.
 func changes(inv inventory.Node, list []taken, ups []Uplink, pages []Change) []Change {
-	all := modules(inv, list, ups)
+	all := append(modules(inv, list, ups), noIOMMUOn(inv, list)...)
 	all = append(all, pages...)
 	for _, t := range list {
 		all = append(all, saves(t)...)
@@ -58,6 +58,19 @@ func modules(inv inventory.Node, list []taken, ups []Uplink) []Change {
 		}
 	}
 	return all
+}
+
+// noIOMMUOn switches vfio's mode without IOMMU on where a device is taken that way.
+func noIOMMUOn(inv inventory.Node, list []taken) []Change {
+	for _, t := range list {
+		for _, nic := range t.devices() {
+			d, _ := inv.Device(nic.PCI)
+			if t.choice.PCIDriver == nodeconfig.PCIDriverVFIO && d.IOMMUGroup < 0 && !inv.IOMMU.NoIOMMU {
+				return []Change{{Kind: SetSysctl, Path: "/sys/module/vfio/parameters/" + noIOMMUMode, Value: "Y", Why: "there is no IOMMU, and vpp.allowNoIOMMU is set"}}
+			}
+		}
+	}
+	return nil
 }
 
 // saves records every link that is changed later.

@@ -125,13 +125,19 @@ func (j judge) vfio(d inventory.PCIDevice) (works bool, why string) {
 			return false, fmt.Sprintf("IOMMU group %d also has %s, which would have to be given up with it", d.IOMMUGroup, strings.Join(shared, ", "))
 		}
 		return true, fmt.Sprintf("vfio-pci, IOMMU group %d", d.IOMMUGroup)
-	case !j.node.IOMMU.NoIOMMU:
-		return false, noIOMMU
-	case !j.cfg.AllowNoIOMMU:
+	case !j.cfg.AllowNoIOMMU && j.node.IOMMU.NoIOMMU:
 		return false, notAllowed
+	case j.cfg.AllowNoIOMMU && (j.node.IOMMU.NoIOMMU || j.cfg.PCIDriver == nodeconfig.PCIDriverVFIO):
+		return true, "vfio-pci without IOMMU (" + noIOMMUMode + ")"
+	case j.cfg.AllowNoIOMMU:
+		return false, "there is no IOMMU, and " + noIOMMUMode + " is not on: vpp.pciDriver: vfio-pci switches it on, if this kernel has it"
 	}
-	return true, "vfio-pci without IOMMU (enable_unsafe_noiommu_mode)"
+	return false, noIOMMU
 }
+
+// noIOMMUMode is the parameter by which vfio does without IOMMU. Whether a kernel has it
+// (CONFIG_VFIO_NOIOMMU) shows only when vfio is loaded, so auto does not try.
+const noIOMMUMode = "enable_unsafe_noiommu_mode"
 
 const (
 	noIOMMU    = "there is no IOMMU: switch it on (BIOS, intel_iommu=on)"

@@ -110,12 +110,13 @@ func TestPCIDriver(t *testing.T) {
 		{"pass-through and uio, not allowed", func(i *inventory.Node) { i.IOMMU.Passthrough = true }, cfg{PCIDriver: "uio_pci_generic"}, "", "vpp.allowNoIOMMU"},
 		{"no IOMMU, not allowed", noIOMMU, cfg{PCIDriver: "auto"}, "", "vpp.allowNoIOMMU"},
 		{"no IOMMU, allowed", noIOMMU, cfg{PCIDriver: "auto", AllowNoIOMMU: true}, "uio_pci_generic", "as vpp.allowNoIOMMU says"},
-		{"no IOMMU, allowed, vfio wanted", noIOMMU, cfg{PCIDriver: "vfio-pci", AllowNoIOMMU: true}, "", "no IOMMU"},
+		{"no IOMMU, allowed, vfio wanted", noIOMMU, cfg{PCIDriver: "vfio-pci", AllowNoIOMMU: true}, "vfio-pci", "enable_unsafe_noiommu_mode"},
+		{"no IOMMU, vfio wanted, not allowed", noIOMMU, cfg{PCIDriver: "vfio-pci"}, "", "no IOMMU"},
 		{"vfio's own way", func(i *inventory.Node) { noIOMMU(i); i.IOMMU.NoIOMMU = true }, cfg{PCIDriver: "auto", AllowNoIOMMU: true}, "vfio-pci", "enable_unsafe_noiommu_mode"},
 		{"vfio's own way, not allowed", func(i *inventory.Node) { noIOMMU(i); i.IOMMU.NoIOMMU = true }, cfg{PCIDriver: "auto"}, "", "vpp.allowNoIOMMU"},
 		{"locked down", func(i *inventory.Node) { noIOMMU(i); i.Lockdown = "integrity" }, cfg{PCIDriver: "auto", AllowNoIOMMU: true}, "", "locked down (integrity)"},
 		{"modules locked", func(i *inventory.Node) { i.ModulesLocked = true }, cfg{PCIDriver: "auto"}, "", "kernel.modules_disabled"},
-		{"VF by uio", func(i *inventory.Node) { noIOMMU(i); i.Devices[1].PF = "0000:02:00.0" }, cfg{PCIDriver: "auto", AllowNoIOMMU: true}, "", "no line interrupt"},
+		{"VF by uio", func(i *inventory.Node) { noIOMMU(i); i.Devices[1].PF = "0000:02:00.0" }, cfg{PCIDriver: "auto", AllowNoIOMMU: true}, "", "vpp.pciDriver: vfio-pci switches it on"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inv := driven("8086", "1572", "i40e")

@@ -65,6 +65,9 @@ var library = []struct {
 	{"cloud-ena", "cloud-ena", func(c *nodeconfig.Config) {
 		c.Uplinks, c.VPP.Workers, c.VPP.AllowNoIOMMU = uplinks("ens6"), 3, true
 	}},
+	{"no-iommu-vfio", "no-iommu", func(c *nodeconfig.Config) {
+		c.Uplinks, c.VPP.AllowNoIOMMU, c.VPP.PCIDriver = uplinks("enp3s0"), true, nodeconfig.PCIDriverVFIO
+	}},
 	{"vm-avf", "vm-avf", func(c *nodeconfig.Config) {
 		c.Uplinks, c.VPP.Workers = uplinks("ens6"), 2
 		c.Uplinks[0].Driver = nodeconfig.DriverAVF

@@ -110,6 +110,9 @@ func nameNICs(inv inventory.Node) string {
 	for _, nic := range inv.NICs {
 		names = append(names, nameNIC(nic))
 	}
+	if len(names) == 0 && len(inv.Unread) > 0 {
+		return "none could be read (" + strings.Join(inv.Unread, "; ") + ")"
+	}
 	if len(names) == 0 {
 		return "none"
 	}

@@ -41,8 +41,8 @@ func wellFormed(t testing.TB, inv inventory.Node, p Plan) {
 		if c.Why == "" {
 			t.Errorf("change %d (%s) gives no reason", i+1, c)
 		}
-		switch c.Kind {
-		case LoadModule, AddHugePages, SaveLink:
+		switch {
+		case c.Kind == LoadModule, c.Kind == AddHugePages, c.Kind == SaveLink, strings.HasPrefix(c.Path, "/"):
 			if disturbed {
 				t.Errorf("change %d (%s) comes after a change that disturbs a NIC", i+1, c)
 			}
@@ -98,6 +98,12 @@ func (h *hostState) step(inv inventory.Node, c Change) {
 	case LinkDown, FlushLink, RenameLink, ReleaseMember:
 		h.link(c, bad)
 	case SetSysctl:
+		if c.Path == "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode" {
+			if inv.IOMMU.On {
+				bad("there is an IOMMU")
+			}
+			return
+		}
 		part := strings.Split(c.Path, "/")
 		if len(part) != 5 || !h.links[part[3]] || !h.saved[h.former[part[3]]] {
 			bad("no saved link has this sysctl")
