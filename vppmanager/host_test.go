@@ -76,6 +76,8 @@ func (d *diary) Wire(ctx context.Context, conn *vpp.Conn, plan startup.Plan) err
 	return nil
 }
 
+func (d *diary) Release() error { return nil }
+
 // onNIC is a plan that takes a NIC.
 func onNIC(t *testing.T) startup.Plan {
 	p := answering(t)

@@ -66,6 +66,8 @@ type hostChanges interface {
 // started and knows nothing. conn lives as long as that dataplane.
 type wirer interface {
 	Wire(ctx context.Context, conn *vpp.Conn, plan startup.Plan) error
+	// Release ends what Wire began and what the dataplane's end does not end.
+	Release() error
 }
 
 // Options are what a run needs besides its configuration.
@@ -77,8 +79,8 @@ type Options struct {
 	Watchdog     time.Duration                                 // systemd's $WATCHDOG_USEC; 0 = none
 	Timing       supervise.Timing                              // zero: supervise.DefaultTiming
 	Plan         func(nodeconfig.Config) (startup.Plan, error) // nil: Plan
-	Host         hostChanges                                   // nil: nothing of the host may be changed
-	Wire         wirer                                         // nil: there are no uplinks to set up
+	Host         hostChanges                                   // nil, as Wire: this machine, with the journal in the state directory
+	Wire         wirer                                         // nil: as Host is
 }
 
 // manager is one run.
@@ -98,15 +100,17 @@ type manager struct {
 // the plan has to be made from the node as it is without us (a NIC that is bound to
 // vfio-pci shows no addresses), and one way back that is taken at each start is worth more
 // than a second way that is taken once a year.
-func Run(ctx context.Context, cfg nodeconfig.Config, opt Options) error {
+func Run(ctx context.Context, cfg nodeconfig.Config, opt Options) (err error) {
 	if opt.Timing == (supervise.Timing{}) {
 		opt.Timing = supervise.DefaultTiming()
 	}
 	if opt.Plan == nil {
 		opt.Plan = Plan
 	}
-	if opt.Host == nil {
-		opt.Host = unchanged{}
+	if opt.Host == nil || opt.Wire == nil {
+		this := newMachine(cfg.StateDir, opt.Log)
+		defer func() { err = errors.Join(err, this.close()) }()
+		opt.Host, opt.Wire = this, this
 	}
 	st := newState(opt.Timing)
 	m := &manager{cfg: cfg, opt: opt, log: opt.Log, state: st, systemd: newNotifier(opt, st)}
@@ -226,6 +230,9 @@ func (m *manager) supervise(ctx context.Context, plan startup.Plan, room *superv
 		},
 	})
 	err := s.Run(ctx, room)
+	if released := m.opt.Wire.Release(); released != nil {
+		err = errors.Join(err, released)
+	}
 	if crash, ok := errors.AsType[*supervise.CrashError](err); ok {
 		return fmt.Errorf("%w\n  what to do: %s", err, remedy(plan, crash))
 	}
@@ -238,9 +245,6 @@ func (m *manager) wire(plan startup.Plan) func(context.Context, supervise.Conn) 
 		conn, ok := c.(*vpp.Conn)
 		if !ok {
 			return fmt.Errorf("set up the dataplane: a connection of type %T", c)
-		}
-		if m.opt.Wire == nil {
-			return nil
 		}
 		if err := m.opt.Wire.Wire(ctx, conn, plan); err != nil {
 			return fmt.Errorf("set up the uplinks: %w", err)
@@ -275,14 +279,3 @@ func dial(ctx context.Context, socket string) (supervise.Conn, error) {
 	}
 	return conn, nil
 }
-
-// unchanged is a host of which nothing may be changed.
-type unchanged struct{}
-
-func (unchanged) Pending() (bool, error) { return false, nil }
-
-func (unchanged) Apply(_ context.Context, changes []startup.Change) error {
-	return fmt.Errorf("%d changes are planned, and this run may make none", len(changes))
-}
-
-func (unchanged) Undo(context.Context) error { return nil }

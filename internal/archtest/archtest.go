@@ -50,7 +50,7 @@ func Law() []Room {
 			Why: "a person reads the plan before anything is touched"},
 		{Path: "vppmanager/change", Owns: "changes of the host, their journal, and their undoing", May: []string{"internal/nodeconfig", "vppmanager/startup"}},
 		{Path: "vppmanager/uplink", Owns: "how the node hangs on the dataplane: uplinks and host links", May: []string{"agent/program", "dataplane", "internal/nodeconfig", "vpp", "vppmanager/inventory", "vppmanager/startup"}},
-		{Path: "vppmanager", Owns: "the dataplane process: choice, start, watch, restart, end", May: []string{"internal/nodeconfig", "vpp"}},
+		{Path: "vppmanager", Owns: "the dataplane process: choice, start, watch, restart, end", May: []string{"internal/nodeconfig", "vpp", "vppmanager/change", "vppmanager/uplink", "vppmanager/startup"}},
 		{Path: "engine", Owns: "the embedded engine: ports, workers, tables, API, stats", May: []string{"memif"},
 			Bans: []string{"k8s.io/"}, Why: "the engine is a machine; it knows no control plane"},
 		{Path: "memif", Owns: "the memif protocol, usable outside this repository", Bans: []string{"go.fd.io/", "google.golang.org/", "k8s.io/", "github.com/", "golang.org/x/sync/"},
