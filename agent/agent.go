@@ -21,6 +21,7 @@ import (
 	"github.com/millrace/millrace/agent/program"
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/vpp"
+	"github.com/millrace/millrace/vpp/compat"
 )
 
 // Cluster is where the facts of the API's objects come from.
@@ -138,6 +139,9 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // serve works on one connection until it ends, and says why it did.
 func (a *Agent) serve(ctx context.Context, conn *vpp.Conn) error {
+	if err := a.probe(ctx, conn); err != nil {
+		return err
+	}
 	p, err := program.New(ctx, conn, program.Agent(a.config.Node))
 	if err != nil {
 		return err
@@ -165,6 +169,25 @@ func (a *Agent) serve(ctx context.Context, conn *vpp.Conn) error {
 			return err
 		}
 	}
+}
+
+// probe finds out what the machine lacks. What needs that is off; what cannot go on without
+// says so itself, at the pod that it concerns.
+func (a *Agent) probe(ctx context.Context, conn *vpp.Conn) error {
+	r, err := compat.Probe(ctx, conn)
+	if err != nil {
+		return err
+	}
+	a.metrics.missing.Reset()
+	for _, g := range r.Gaps {
+		a.metrics.missing.WithLabelValues(g.Feature).Set(float64(len(g.Missing)))
+		level := slog.LevelInfo
+		if g.Essential {
+			level = slog.LevelError
+		}
+		a.log.Log(ctx, level, "a feature is off", "dataplane", r.Name(), "feature", g.Feature, "without it", g.Without, "missing", g.Missing)
+	}
+	return nil
 }
 
 // wait returns when there is something for the next round to do. Its error ends the

@@ -20,6 +20,7 @@ type metrics struct {
 	failing   prometheus.Gauge
 	objects   *prometheus.GaugeVec
 	policies  prometheus.Gauge
+	missing   *prometheus.GaugeVec
 	rules     prometheus.Gauge
 	bindings  prometheus.Gauge
 	change    guardChange
@@ -48,6 +49,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		drift:    prometheus.NewCounter(prometheus.CounterOpts(opts("drift_total", "Times the dataplane was found other than it was left."))),
 		failing:  prometheus.NewGauge(prometheus.GaugeOpts(opts("failing", "Objects that wait for another attempt."))),
 		policies: prometheus.NewGauge(prometheus.GaugeOpts(opts("policies_rejected", "Policies about this node's pods that cannot be enforced as written and allow nothing."))),
+		missing:  prometheus.NewGaugeVec(prometheus.GaugeOpts(opts("feature_missing", "Messages of a feature that the dataplane's version lacks; the feature is off.")), []string{"feature"}),
 		objects:  prometheus.NewGaugeVec(prometheus.GaugeOpts(opts("objects", "What the dataplane has of ours.")), []string{"kind"}),
 	}
 	acl := func(name, help string) prometheus.Gauge {
@@ -66,7 +68,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	}
 	for _, c := range []prometheus.Collector{
 		m.rules, m.bindings, m.change.at, m.change.seconds, m.change.rules, m.change.bindings,
-		m.connected, m.device, m.last, m.duration, m.steps, m.errors, m.drift, m.failing, m.objects, m.policies,
+		m.connected, m.device, m.last, m.duration, m.steps, m.errors, m.drift, m.failing, m.objects, m.policies, m.missing,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, err

@@ -93,6 +93,7 @@ func TestHostIsPutBack(t *testing.T) {
 		fails   string
 		wired   error
 		command []string
+		lacks   string // message
 		plan    error
 		want    string
 		err     []string
@@ -106,6 +107,8 @@ func TestHostIsPutBack(t *testing.T) {
 			err: []string{"3 starts, none became ready", "exited with code 1", "| bad config", "what to do"}},
 		"cannot be wired": {wired: errors.New("uplink0 is unknown"), want: "do eth0, do p-eth0, wire uplink0, wire uplink0, wire uplink0, undo p-eth0, undo eth0",
 			err: []string{"set up the uplinks: uplink0 is unknown", "what to do: the dataplane runs but refuses"}},
+		"another version": {lacks: "acl_add_replace", want: "do eth0, do p-eth0, undo p-eth0, undo eth0",
+			err: []string{"1 start, another one would not help", "VPP 24.06 lacks acl_add_replace_", "install VPP 25.10"}},
 		"hopeless": {wired: fmt.Errorf("another version: %w", supervise.ErrHopeless), want: "do eth0, do p-eth0, wire uplink0, undo p-eth0, undo eth0",
 			err: []string{"1 start, another one would not help"}},
 	} {
@@ -114,6 +117,9 @@ func TestHostIsPutBack(t *testing.T) {
 			plan := onNIC(t)
 			if tt.command != nil {
 				plan.Command = tt.command
+			}
+			if tt.lacks != "" {
+				plan.Command[3] = tt.lacks
 			}
 			opt := Options{Host: d, Wire: d}
 			if tt.err == nil {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/millrace/millrace/internal/nodeconfig"
 	"github.com/millrace/millrace/vpp"
+	"github.com/millrace/millrace/vpp/compat"
 	"github.com/millrace/millrace/vppmanager/host"
 	"github.com/millrace/millrace/vppmanager/inventory"
 	"github.com/millrace/millrace/vppmanager/startup"
@@ -246,11 +247,30 @@ func (m *manager) wire(plan startup.Plan) func(context.Context, supervise.Conn) 
 		if !ok {
 			return fmt.Errorf("set up the dataplane: a connection of type %T", c)
 		}
+		if err := m.probe(ctx, conn); err != nil {
+			return err
+		}
 		if err := m.opt.Wire.Wire(ctx, conn, plan); err != nil {
 			return fmt.Errorf("set up the uplinks: %w", err)
 		}
 		return nil
 	}
+}
+
+// probe finds out what a dataplane is, and whether it has what a node cannot do without.
+func (m *manager) probe(ctx context.Context, conn *vpp.Conn) error {
+	r, err := compat.Probe(ctx, conn)
+	if err != nil {
+		return err
+	}
+	m.state.probed(r)
+	if err := r.Err(); err != nil {
+		return fmt.Errorf("%w (%w)", err, supervise.ErrHopeless)
+	}
+	for _, g := range r.Gaps {
+		m.log.Info("a feature is off", "dataplane", r.Name(), "feature", g.Feature, "without it", g.Without, "missing", g.Missing)
+	}
+	return nil
 }
 
 func (m *manager) enter(p Phase) {

@@ -14,21 +14,53 @@ import (
 	"testing"
 	"time"
 
+	"go.fd.io/govpp/api"
+	"go.fd.io/govpp/binapi/vpe"
+
 	"github.com/millrace/millrace/internal/nodeconfig"
+	"github.com/millrace/millrace/vpp/compat"
 	"github.com/millrace/millrace/vpp/vpptest"
 	"github.com/millrace/millrace/vppmanager/startup"
 )
 
 // TestMain turns this binary into a dataplane that answers pings when it is asked to.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == "as-dataplane" {
+	if len(os.Args) == 4 && os.Args[1] == "as-dataplane" {
 		term := make(chan os.Signal, 1)
 		signal.Notify(term, syscall.SIGTERM)
-		vpptest.New(process{dir: os.Args[2]})
+		if err := serveAs(os.Args[2], os.Args[3]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 		<-term
 		return
 	}
 	os.Exit(m.Run())
+}
+
+// serveAs serves an API in dir whose table has all messages but the named one. The socket
+// moves to its place when the table is whole.
+func serveAs(dir, without string) error {
+	aside := filepath.Join(dir, "aside")
+	if err := os.Mkdir(aside, 0o755); err != nil {
+		return err
+	}
+	s := vpptest.New(process{dir: aside})
+	var table []api.Message
+	for _, f := range compat.Features() {
+		for _, msg := range f.Messages {
+			if msg.GetMessageName() != without {
+				table = append(table, msg)
+			}
+		}
+	}
+	vpptest.Handle(s, func(p *vpptest.Peer, context uint32, _ *vpe.ShowVersion) {
+		p.Reply(context, &vpe.ShowVersionReply{Program: "vpe", Version: "24.06"})
+	}, table...)
+	if err := os.Rename(s.Socket, filepath.Join(dir, "api.sock")); err != nil {
+		return err
+	}
+	return os.Remove(aside)
 }
 
 // process lets vpptest run outside of a test: its socket lies in dir, trouble ends it.
@@ -58,7 +90,7 @@ func answering(t *testing.T) startup.Plan {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	run := filepath.Join(dir, "run")
 	return startup.Plan{
-		Dataplane: nodeconfig.UseEngine, RuntimeDir: run, Command: []string{"/proc/self/exe", "as-dataplane", run},
+		Dataplane: nodeconfig.UseEngine, RuntimeDir: run, Command: []string{"/proc/self/exe", "as-dataplane", run, "nothing"},
 		Sockets: startup.Sockets{API: filepath.Join(run, "api.sock"), Stats: filepath.Join(run, "stats.sock")},
 	}
 }

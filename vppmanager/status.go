@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/millrace/millrace/vpp/compat"
 	"github.com/millrace/millrace/vppmanager/startup"
 	"github.com/millrace/millrace/vppmanager/supervise"
 )
@@ -31,6 +32,7 @@ type Status struct {
 	Dataplane string           `json:"dataplane,omitempty"`
 	Reason    string           `json:"reason,omitempty"`  // why this dataplane
 	Version   string           `json:"version,omitempty"` // what it says it is
+	Missing   []compat.Gap     `json:"missing"`           // features that this version cannot have
 	PID       int              `json:"pid,omitempty"`
 	Restarts  int              `json:"restarts"`
 	LastEnd   string           `json:"lastEnd,omitempty"` // how the last process ended
@@ -63,7 +65,7 @@ type state struct {
 
 func newState(t supervise.Timing) *state {
 	s := &state{timing: t}
-	s.status.Uplinks = []UplinkStatus{}
+	s.status.Uplinks, s.status.Missing = []UplinkStatus{}, []compat.Gap{}
 	s.enter(Preparing)
 	return s
 }
@@ -99,12 +101,19 @@ func (s *state) supervised(st supervise.Status) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if st.Phase == supervise.Starting {
-		s.status.Version = ""
+		s.status.Version, s.status.Missing = "", []compat.Gap{}
 	}
 	s.status.Phase, s.status.Since, s.status.Ready = st.Phase, st.Since, st.Phase == supervise.Ready
 	s.status.PID, s.status.Restarts, s.status.LastEnd, s.status.LastCrash = st.PID, st.Restarts, st.Last, st.Crash
 	// The longest that the supervisor waits without a word is for an answer, and for an end.
 	s.pulse, s.quiet = time.Now(), s.timing.Hang+s.timing.Stop+5*time.Second
+}
+
+// probed takes over what a dataplane is and lacks.
+func (s *state) probed(r compat.Report) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Version, s.status.Missing = r.Name(), r.Gaps
 }
 
 // about is the version of the process that runs, or ran last.
@@ -131,6 +140,6 @@ func (s *state) read() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.status
-	st.Uplinks, st.Notes = slices.Clone(st.Uplinks), slices.Clone(st.Notes)
+	st.Uplinks, st.Notes, st.Missing = slices.Clone(st.Uplinks), slices.Clone(st.Notes), slices.Clone(st.Missing)
 	return st
 }

@@ -96,15 +96,28 @@ func (m memifSockets) unused() uint32 {
 	}
 }
 
+// lackForMemifs is why no memif is made: one that could not be looked at would be made
+// again and again.
+func (p *Program) lackForMemifs() error {
+	missing := p.conn.Supports(
+		&memif.MemifCreateV2{}, &memif.MemifCreateV2Reply{}, &memif.MemifDelete{}, &memif.MemifDeleteReply{}, &memif.MemifDump{}, &memif.MemifDetails{},
+		&memif.MemifSocketFilenameAddDelV2{}, &memif.MemifSocketFilenameAddDelV2Reply{}, &memif.MemifSocketFilenameDump{}, &memif.MemifSocketFilenameDetails{},
+	)
+	if len(missing) > 0 {
+		return fmt.Errorf("memif interfaces are off: the dataplane lacks %s: %w", strings.Join(missing, ", "), vpp.ErrUnsupported)
+	}
+	return nil
+}
+
 // observeMemifs reads sockets and interfaces. One on a socket of ours that has no tag is
 // what a crash left between making and tagging it; it comes back under a name that no wish
 // has.
 func (p *Program) observeMemifs(ctx context.Context, seen *observed) error {
 	p.sockets = memifSockets{}
+	if p.lackForMemifs() != nil {
+		return nil // the plugin is not loaded, or of another version: none was made
+	}
 	for d, err := range vpp.Dump[memif.MemifSocketFilenameDetails](ctx, p.conn, &memif.MemifSocketFilenameDump{}) {
-		if errors.Is(err, vpp.ErrUnsupported) {
-			return nil // the plugin is not loaded
-		}
 		if err != nil {
 			return err
 		}
@@ -195,6 +208,9 @@ func (p *Program) addSockets(ctx context.Context, steps []dataplane.Step, errs [
 
 // checkMemif finds what the machine would not refuse, and yet not do.
 func (p *Program) checkMemif(ctx context.Context, d dataplane.Memif) error {
+	if err := p.lackForMemifs(); err != nil {
+		return err
+	}
 	if _, _, known := d.Secret.Reveal(); !known {
 		return fmt.Errorf("its secret is known by the digest only: this wish was read from a text")
 	}

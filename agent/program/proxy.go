@@ -27,6 +27,9 @@ func (p *Program) observeProxies(ctx context.Context, s *dataplane.State) error 
 		}
 	}
 	for d, err := range vpp.Dump[arp.ProxyArpIntfcDetails](ctx, p.conn, &arp.ProxyArpIntfcDump{}) {
+		if errors.Is(err, vpp.ErrUnsupported) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

@@ -26,6 +26,9 @@ func tapFlags(o dataplane.Offload) tapv2.TapFlags {
 }
 
 func (p *Program) observeTaps(ctx context.Context, seen *observed) error {
+	if len(p.lackForTaps()) > 0 {
+		return nil // then none was made
+	}
 	queues := map[uint32]uint16{}
 	placements := &interfaces.SwInterfaceRxPlacementDump{SwIfIndex: interface_types.InterfaceIndex(none)}
 	for d, err := range vpp.Dump[interfaces.SwInterfaceRxPlacementDetails](ctx, p.conn, placements) {
@@ -84,7 +87,20 @@ func (p *Program) CanTun(ctx context.Context) (bool, error) {
 // CanTap is CanTun for a Tap.
 func (p *Program) CanTap(ctx context.Context) (bool, error) { return p.canMake(ctx, 0) }
 
+// lackForTaps are messages without which no tap is made: one that could not be looked at
+// would be made again and again.
+func (p *Program) lackForTaps() []string {
+	return p.conn.Supports(
+		&tapv2.TapCreateV3{}, &tapv2.TapCreateV3Reply{}, &tapv2.TapDeleteV2{}, &tapv2.TapDeleteV2Reply{},
+		&tapv2.SwInterfaceTapV2Dump{}, &tapv2.SwInterfaceTapV2Details{},
+		&interfaces.SwInterfaceRxPlacementDump{}, &interfaces.SwInterfaceRxPlacementDetails{},
+	)
+}
+
 func (p *Program) canMake(ctx context.Context, flags tapv2.TapFlags) (bool, error) {
+	if len(p.lackForTaps()) > 0 {
+		return false, nil
+	}
 	for _, port := range p.ports {
 		switch port.driver {
 		case driverTap:
