@@ -104,7 +104,7 @@ func (m *Millrace) writeFacts() error {
 
 // StartManager starts the manager and waits until the dataplane's API answers.
 func (m *Millrace) StartManager(ctx context.Context) error {
-	args := []string{"manager", "--dataplane", m.Dataplane, "--runtime-dir", m.path("vpp"),
+	args := []string{"manager", "--dataplane", m.Dataplane, "--runtime-dir", m.path("vpp"), "--state-dir", m.path("state"),
 		"--api-socket", m.APISocket(), "--stats-socket", m.path("vpp", "stats.sock")}
 	if m.VPPBin != "" {
 		args = append(args, "--vpp-bin", m.VPPBin)

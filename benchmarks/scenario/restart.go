@@ -1,0 +1,168 @@
+package scenario
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/millrace/millrace/benchmarks"
+	"github.com/millrace/millrace/benchmarks/rig"
+)
+
+// Restart measures how long pods are cut off when the dataplane is killed (kill -9) under
+// their traffic: the manager starts it again in place, the agent tells it all anew. Each
+// kill is of a node of its own, since a manager waits longer with each crash in a row. The
+// dataplanes take turns.
+type Restart struct {
+	Title    string
+	Subjects func() []*rig.Millrace // new ones, in the same order
+	Kills    int
+	Pods     int // beside the two that talk: what the agent has to make anew
+	Progress func(Progress)
+}
+
+type restartRun struct {
+	Restart
+	launcher *rig.Launcher
+	result   *benchmarks.Result
+	started  time.Time
+	done     int
+}
+
+// Run runs the measurement. The result is returned also when it was cut short.
+func (c Restart) Run(ctx context.Context) (*benchmarks.Result, error) {
+	machine, err := benchmarks.ThisMachine()
+	if err != nil {
+		return nil, err
+	}
+	r := &restartRun{Restart: c, launcher: rig.NewLauncher(), started: time.Now(), result: &benchmarks.Result{
+		Schema: benchmarks.Schema, Title: c.Title, Started: time.Now().UTC(), Machine: machine,
+	}}
+	defer r.launcher.Close()
+	err = r.all(ctx)
+	r.result.Seconds = time.Since(r.started).Seconds()
+	if r.result.Complete = err == nil; err != nil {
+		r.result.Problem = err.Error()
+	}
+	return r.result, err
+}
+
+func (r *restartRun) all(ctx context.Context) error {
+	for n := range r.Kills {
+		subjects := r.Subjects()
+		for _, s := range subjects {
+			r.Progress(Progress{Step: fmt.Sprintf("%s: kill %d of %d", s.Dataplane, n+1, r.Kills),
+				Done: r.done, Total: r.Kills * len(subjects), Elapsed: time.Since(r.started)})
+			r.done++
+			if err := r.once(ctx, s, n == 0); err != nil {
+				return fmt.Errorf("%s: %w", s.Dataplane, err)
+			}
+		}
+	}
+	return nil
+}
+
+// once kills one dataplane.
+func (r *restartRun) once(ctx context.Context, s *rig.Millrace, first bool) (err error) {
+	bed, err := rig.NewBed(ctx, r.launcher, s)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bed.Close(context.WithoutCancel(ctx))) }()
+	if first {
+		r.result.Subjects = append(r.result.Subjects, bed.About)
+	}
+	from, _, err := bed.Add(ctx, "client")
+	if err != nil {
+		return err
+	}
+	to, _, err := bed.Add(ctx, "server")
+	if err != nil {
+		return err
+	}
+	for i := range r.Pods {
+		if _, _, err := bed.Add(ctx, fmt.Sprintf("other%d", i)); err != nil {
+			return err
+		}
+	}
+	out, err := r.underTraffic(ctx, s, from, to)
+	if err != nil {
+		return err
+	}
+	r.result.Add(benchmarks.Measurement{
+		Name: "pods-cut-off", Title: fmt.Sprintf("pods cut off by kill -9 of the dataplane, %d pods on the node", r.Pods+2),
+		Subject: bed.About.Name, Unit: "ms", Better: benchmarks.Lower, Command: "millrace bench restart",
+		Note: "the longest pause between two answers to a ping every 2 ms",
+	}, milliseconds(out))
+	return nil
+}
+
+// pingFor is how long the traffic lasts; the kill comes after killAfter of it.
+const (
+	pingFor   = 10 * time.Second
+	killAfter = time.Second
+)
+
+// underTraffic kills the dataplane between pings and returns the longest pause of answers.
+func (r *restartRun) underTraffic(ctx context.Context, s *rig.Millrace, from, to *rig.Pod) (time.Duration, error) {
+	addr, err := to.Addr(false)
+	if err != nil {
+		return 0, err
+	}
+	pid, err := s.DataplanePID()
+	if err != nil {
+		return 0, err
+	}
+	var out bytes.Buffer
+	cmd := rig.Command("ping", "-n", "-D", "-i", "0.002", "-w", strconv.Itoa(int(pingFor.Seconds())), addr.String())
+	cmd.Stdout = &out
+	if err := r.launcher.Start(from.Namespace, cmd); err != nil {
+		return 0, err
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(killAfter):
+	}
+	kill := syscall.Kill(pid, syscall.SIGKILL)
+	end := time.Now().Add(pingFor - killAfter)
+	// ping exits with 1 when nothing was answered at all; the answers say that better.
+	waited := cmd.Wait()
+	if err := errors.Join(kill, ctx.Err()); err != nil {
+		return 0, err
+	}
+	pause, last, err := longestPause(out.Bytes())
+	if err != nil {
+		return 0, fmt.Errorf("%w (ping: %v)", err, waited)
+	}
+	if late := end.Sub(last); late > time.Second {
+		return 0, fmt.Errorf("pods did not talk again: the last answer came %v before the end of %v", late.Round(time.Millisecond), pingFor)
+	}
+	return pause, nil
+}
+
+var answered = regexp.MustCompile(`(?m)^\[(\d+)\.(\d{6})\] \d+ bytes from .* ttl=`)
+
+// longestPause reads the times that ping -D prints before each answer.
+func longestPause(out []byte) (longest time.Duration, last time.Time, err error) {
+	for _, m := range answered.FindAllSubmatch(out, -1) {
+		seconds, errS := strconv.ParseInt(string(m[1]), 10, 64)
+		micros, errM := strconv.ParseInt(string(m[2]), 10, 64)
+		if err := errors.Join(errS, errM); err != nil {
+			return 0, last, fmt.Errorf("read ping's times: %w", err)
+		}
+		at := time.Unix(seconds, micros*1000)
+		if !last.IsZero() {
+			longest = max(longest, at.Sub(last))
+		}
+		last = at
+	}
+	if last.IsZero() {
+		return 0, last, errors.New("ping got no answer")
+	}
+	return longest, last, nil
+}
