@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -89,14 +90,15 @@ func onNIC(t *testing.T) startup.Plan {
 // TestHostIsPutBack: on every way to the end the host gets back what was taken.
 func TestHostIsPutBack(t *testing.T) {
 	for name, tt := range map[string]struct {
-		left    []string // by an earlier manager
-		fails   string
-		wired   error
-		command []string
-		lacks   string // message
-		plan    error
-		want    string
-		err     []string
+		left     []string // by an earlier manager
+		fails    string
+		wired    error
+		command  []string
+		lacks    string        // message
+		patience time.Duration // for the start; 0: as always
+		plan     error
+		want     string
+		err      []string
 	}{
 		"stop":             {want: "do eth0, do p-eth0, wire uplink0, undo p-eth0, undo eth0"},
 		"left by earlier":  {left: []string{"eth9"}, want: "undo eth9, do eth0, do p-eth0, wire uplink0, undo p-eth0, undo eth0"},
@@ -105,6 +107,10 @@ func TestHostIsPutBack(t *testing.T) {
 		"half applied":     {fails: "p-eth0", want: "do eth0, refuse p-eth0, undo eth0", err: []string{"prepare the host: p-eth0: no such device"}},
 		"exits at once": {command: []string{"/bin/sh", "-c", "echo bad config; exit 1"}, want: "do eth0, do p-eth0, undo p-eth0, undo eth0",
 			err: []string{"3 starts, none became ready", "exited with code 1", "| bad config", "what to do"}},
+		"hangs": {command: []string{"/bin/sleep", "1000"}, patience: 300 * time.Millisecond, want: "do eth0, do p-eth0, undo p-eth0, undo eth0",
+			err: []string{"none became ready", "did not answer on", "and was killed", "what to do: the engine runs but does not serve"}},
+		"no program": {command: []string{"/none/vpp"}, want: "do eth0, do p-eth0, undo p-eth0, undo eth0",
+			err: []string{"could not be run: fork/exec /none/vpp: no such file or directory", "is a program for this machine"}},
 		"cannot be wired": {wired: errors.New("uplink0 is unknown"), want: "do eth0, do p-eth0, wire uplink0, wire uplink0, wire uplink0, undo p-eth0, undo eth0",
 			err: []string{"set up the uplinks: uplink0 is unknown", "what to do: the dataplane runs but refuses"}},
 		"another version": {lacks: "acl_add_replace", want: "do eth0, do p-eth0, undo p-eth0, undo eth0",
@@ -122,6 +128,10 @@ func TestHostIsPutBack(t *testing.T) {
 				plan.Command[3] = tt.lacks
 			}
 			opt := Options{Host: d, Wire: d}
+			if tt.patience > 0 {
+				opt.Timing = supervise.DefaultTiming()
+				opt.Timing.Start, opt.Timing.Outage = tt.patience, tt.patience
+			}
 			if tt.err == nil {
 				opt.NotifySocket = filepath.Join(filepath.Dir(plan.RuntimeDir), "notify")
 			}
