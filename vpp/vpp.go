@@ -23,9 +23,11 @@ const DefaultSocket = "/run/vpp/api.sock"
 const (
 	defaultTimeout = 5 * time.Second
 	defaultDepth   = 32
-	// The first and the longest pause between two attempts to connect.
+	// The first and the longest pause between two attempts to connect. VPP is back some
+	// second after a crash, and pods are cut off for as long as nobody sees that; to try
+	// costs a call of connect(2).
 	firstPause   = 50 * time.Millisecond
-	longestPause = time.Second
+	longestPause = 200 * time.Millisecond
 )
 
 // Config says how to reach the peer. Its zero value is usable.

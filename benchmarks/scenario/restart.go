@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -45,6 +46,7 @@ func (c Restart) Run(ctx context.Context) (*benchmarks.Result, error) {
 	}}
 	defer r.launcher.Close()
 	err = r.all(ctx)
+	r.longest()
 	r.result.Seconds = time.Since(r.started).Seconds()
 	if r.result.Complete = err == nil; err != nil {
 		r.result.Problem = err.Error()
@@ -65,6 +67,15 @@ func (r *restartRun) all(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// longest adds the worst sample of each subject, which a median hides.
+func (r *restartRun) longest() {
+	for _, m := range slices.Clone(r.result.Measurements) {
+		worst := m
+		worst.Name, worst.Title, worst.Samples = m.Name+"-longest", fmt.Sprintf("the longest of %d kills", len(m.Samples)), nil
+		r.result.Add(worst, m.Quantile(1))
+	}
 }
 
 // once kills one dataplane.
