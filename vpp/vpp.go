@@ -102,7 +102,7 @@ func Connections(ctx context.Context, cfg Config) iter.Seq2[*Conn, error] {
 				if !more {
 					return
 				}
-				if time.Since(since) > longestPause {
+				if time.Since(since) > time.Second {
 					pause = firstPause
 				}
 			}

@@ -620,7 +620,7 @@ func TestConnectionsPause(t *testing.T) {
 			}
 			attempts++
 		}
-		if attempts < 60 || attempts > 70 {
+		if attempts < 295 || attempts > 310 {
 			t.Errorf("%d attempts in a minute", attempts)
 		}
 	})
