@@ -192,14 +192,20 @@ func (p *Process) Wait() Result {
 // failure.
 func (p *Process) WaitFor(text string) {
 	p.t.Helper()
+	p.WaitUntil(fmt.Sprintf("%q", text), func(output string) bool { return strings.Contains(output, text) })
+}
+
+// WaitUntil waits until what it has printed meets a condition; its end before is a failure.
+func (p *Process) WaitUntil(what string, met func(output string) bool) {
+	p.t.Helper()
 	ended := false
-	p.await(fmt.Sprintf("wait for %q of %s", text, p.label), func() bool {
-		found := strings.Contains(p.output.String(), text) || strings.Contains(p.errors.String(), text)
+	p.await(fmt.Sprintf("wait for %s of %s", what, p.label), func() bool {
+		found := met(p.output.String() + p.errors.String())
 		ended = p.exit != nil && !found
 		return found || ended
 	})
 	if ended {
-		p.t.Fatalf("guest: %s ended without saying %q: %v", p.label, text, p.Wait())
+		p.t.Fatalf("guest: %s ended before %s: %v", p.label, what, p.Wait())
 	}
 }
 
