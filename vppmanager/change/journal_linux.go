@@ -16,12 +16,15 @@ import (
 // JournalFile is the journal's name in the state directory.
 const JournalFile = "manager.journal"
 
+const lockFile = "manager.lock"
+
 // Journal is the manager's journal, open and locked for one process. The kernel lets go of
 // the lock when the process ends, however it ends.
 type Journal struct {
 	contents
 	path string
-	dir  *os.File // locked
+	dir  *os.File
+	lock *os.File // locked; a file of its own, since the agent locks the directory
 	file *os.File // nil: there is none
 	size int64
 }
@@ -44,7 +47,11 @@ func (j *Journal) open(stateDir string) (err error) {
 	if j.dir, err = os.Open(stateDir); err != nil {
 		return err
 	}
-	err = unix.Flock(int(j.dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	j.lock, err = os.OpenFile(filepath.Join(stateDir, lockFile), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	err = unix.Flock(int(j.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return fmt.Errorf("a manager that runs holds it: stop that one, which undoes its changes, or use another stateDir")
 	}
@@ -93,12 +100,12 @@ func (j *Journal) read() error {
 // Close unlocks the journal. It stays as it is.
 func (j *Journal) Close() error {
 	var errs []error
-	for _, f := range []*os.File{j.file, j.dir} {
+	for _, f := range []*os.File{j.file, j.lock, j.dir} {
 		if f != nil {
 			errs = append(errs, f.Close())
 		}
 	}
-	j.file, j.dir = nil, nil
+	j.file, j.lock, j.dir = nil, nil, nil
 	return errors.Join(errs...)
 }
 

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/millrace/millrace/vppmanager/startup"
 )
@@ -208,8 +210,38 @@ func TestOpenLocks(t *testing.T) {
 	if err := second.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if entries, _ := os.ReadDir(dir); len(entries) != 0 {
+	if entries := besidesLock(t, dir); len(entries) != 0 {
 		t.Errorf("opening left %v", entries)
+	}
+}
+
+// besidesLock is what is in a state directory, the file of the lock left out.
+func besidesLock(t *testing.T, dir string) []os.DirEntry {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(entries, func(e os.DirEntry) bool { return e.Name() == lockFile })
+}
+
+// TestOpenBesideAgent: manager and agent have one state directory, and the agent locks it.
+func TestOpenBesideAgent(t *testing.T) {
+	dir := t.TempDir()
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		t.Fatal(err)
+	}
+	j, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -44,13 +44,21 @@
 //
 // # What does not reach the host
 //
-// Frames that are no IP: LLDP, spanning tree, PTP over Ethernet. Multicast of both families,
-// and with it VRRP, OSPF, mDNS, IGMP and DHCPv6. Router advertisements: the host keeps the
-// IPv6 addresses and routes that it had, and no lifetimes run; see Advertised for what can
-// be heard of them. IPv6 link-local addresses of the host are the dataplane's on the wire.
-// Packets lose one hop on their way, so that a session that insists on TTL 1 or 255, such
-// as BGP to a direct neighbour, has to allow for one more. An IPv4 offer of DHCP for an
-// address that the host did not have at the start arrives when it is a broadcast.
+// Frames that are no IP: LLDP, spanning tree, PTP over Ethernet. VPP's linux-cp plugin could
+// hand them on (lcp_ethertype), but only beside taps that it makes itself; it is not used.
+// Multicast of both families, and with it VRRP, OSPF, mDNS, IGMP and DHCPv6. Router
+// advertisements: VPP would tell of them (want_ip6_ra_events), but without the
+// MTU, routes and name servers in them, and nothing listens yet. The host keeps the IPv6
+// addresses and routes that it had; those with a lifetime end with it. IPv6 link-local
+// addresses of the host are the dataplane's on the wire.
+//
+// Packets lose one hop on their way, so that a session that insists on TTL 1 or 255, such as
+// BGP to a direct neighbour, has to allow for one more; the hop itself shows in a
+// traceroute by IPv4 only, since VPP has no IPv6 address on T to speak from. An IPv4 offer of
+// DHCP for an address that the host did not have at the start arrives when it is a
+// broadcast, and an address that the host takes later is answered for after the next Wire. A
+// bond of links that stay with the kernel does not notice a lost carrier: VPP's packet
+// sockets do not tell it.
 package uplink
 
 import (
