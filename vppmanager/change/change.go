@@ -173,6 +173,18 @@ func kindOf(k startup.ChangeKind) kind {
 		return kind{lookBound, doUnbind, undoUnbind}
 	case startup.Probe:
 		return kind{lookBound, doProbe, undoProbe}
+	case startup.SaveLink:
+		return kind{lookSave, doNothing, undoSave}
+	case startup.ReleaseMember:
+		return kind{lookLink, doRelease, undoRelease}
+	case startup.LinkDown:
+		return kind{lookLink, doLinkDown, undoNothing}
+	case startup.RenameLink:
+		return kind{lookLink, doRename, undoRename}
+	case startup.FlushLink:
+		return kind{lookLink, doFlush, undoNothing}
+	case startup.HostTap:
+		return kind{lookTap, doNothing, undoTap}
 	}
 	return kind{}
 }
@@ -185,6 +197,9 @@ type state struct {
 	Driver  string    `json:"driver,omitempty"`  // of Unbind and Probe; "" = none
 	Module  string    `json:"module,omitempty"`  // of Unbind: the one Driver is in
 	Links   []linkRef `json:"links,omitempty"`   // of Unbind: those on the device
+	Link    *linkRef  `json:"link,omitempty"`    // of what is done to a link; of HostTap: one that had the name
+	Master  string    `json:"master,omitempty"`  // of ReleaseMember
+	Saved   *settings `json:"saved,omitempty"`   // of SaveLink
 }
 
 // linkRef is a link of a device as it was.

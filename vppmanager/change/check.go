@@ -26,6 +26,10 @@ func check(c startup.Change) error {
 		return errors.Join(checkPCI(c.PCI), checkName("driver", c.Driver))
 	case startup.Unbind:
 		return checkPCI(c.PCI)
+	case startup.RenameLink:
+		return errors.Join(checkLink("link", c.Link), checkLink("new name", c.Name))
+	case startup.SaveLink, startup.ReleaseMember, startup.LinkDown, startup.FlushLink, startup.HostTap:
+		return checkLink("link", c.Link)
 	}
 	return fmt.Errorf("kind of change %q: there is none", c.Kind)
 }
@@ -35,6 +39,14 @@ func checkName(what, name string) error {
 		return fmt.Errorf("%s %q: want a name", what, name)
 	}
 	return nil
+}
+
+// checkLink takes what the kernel takes as the name of a link (dev_valid_name).
+func checkLink(what, name string) error {
+	if len(name) > 15 || strings.Contains(name, ":") {
+		return fmt.Errorf("%s %q: want a name of at most 15 bytes, without a colon", what, name)
+	}
+	return checkName(what, name)
 }
 
 // checkPCI takes the form of sysfs: domain:bus:device.function in lower-case hexadecimal.

@@ -129,6 +129,9 @@ func (c *contents) readMark(line []byte) error {
 		if err := check(*m.Change); err != nil {
 			return err
 		}
+		if err := m.Before.fits(*m.Change); err != nil {
+			return err
+		}
 		c.steps = append(c.steps, &step{ID: m.Step, Change: *m.Change, Before: *m.Before})
 		return nil
 	}
@@ -145,6 +148,22 @@ func (c *contents) readMark(line []byte) error {
 		s.Undone = true
 	default:
 		return fmt.Errorf("mark %q: there is none", m.Mark)
+	}
+	return nil
+}
+
+// fits says whether a state has what the undoing of a change takes from it.
+func (s state) fits(c startup.Change) error {
+	switch c.Kind {
+	case startup.SaveLink:
+		if s.Saved == nil {
+			return errors.New("the settings of the link are missing")
+		}
+		return s.Saved.valid()
+	case startup.ReleaseMember, startup.LinkDown, startup.RenameLink, startup.FlushLink:
+		if s.Link == nil {
+			return errors.New("the link is missing")
+		}
 	}
 	return nil
 }
