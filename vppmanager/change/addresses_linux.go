@@ -39,6 +39,63 @@ func (h Host) replayAddresses(s settings, onto link, elapsed int64) error {
 	return nil
 }
 
+// misplaced are addresses of a link that have to go before the missing ones come, because
+// the kernel adds them behind (IPv4) or before (IPv6) those that are there, and because it
+// numbers IPv4 labels when a link is renamed and lets nobody change them. Others than the
+// saved ones are none.
+func misplaced(s settings, onto link) ([]message, error) {
+	var out []message
+	for _, f := range []byte{unix.AF_INET, unix.AF_INET6} {
+		have, err := addressesOf(onto.index(), f)
+		if err != nil {
+			return nil, err
+		}
+		var want []message
+		for _, body := range s.Addresses {
+			m, err := parseMessage(body, addrLen)
+			if err != nil {
+				return nil, err
+			}
+			if m.head[0] == f {
+				want = append(want, m)
+			}
+		}
+		have = slices.DeleteFunc(have, func(o message) bool { return !slices.ContainsFunc(want, o.sameAddress) })
+		if f == unix.AF_INET6 {
+			slices.Reverse(want)
+			slices.Reverse(have)
+		}
+		// Of IPv6 addresses each scope (at 3) is in an order of its own.
+		for scope := range 256 {
+			other := func(m message) bool { return f == unix.AF_INET6 && int(m.head[3]) != scope }
+			out = append(out, behind(slices.DeleteFunc(slices.Clone(want), other), slices.DeleteFunc(slices.Clone(have), other))...)
+			if f == unix.AF_INET {
+				break
+			}
+		}
+	}
+	return out, nil
+}
+
+// behind is what of have comes after the beginning that it has in common with want.
+func behind(want, have []message) []message {
+	for i, m := range have {
+		if i >= len(want) || !m.sameAddress(want[i]) || m.text(unix.IFA_LABEL) != want[i].text(unix.IFA_LABEL) {
+			return have[i:]
+		}
+	}
+	return nil
+}
+
+func (h Host) removeAddress(m message) error {
+	c := message{m.head, slices.Clone(m.attrs)}
+	c.keep(unix.IFA_ADDRESS, unix.IFA_LOCAL)
+	if err := h.alter(unix.RTM_DELADDR, 0, c.encode()); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+		return fmt.Errorf("remove address %s: %w", m.addressText(), err)
+	}
+	return nil
+}
+
 func (h Host) replayAddress(m message, former string, onto link) error {
 	binary.NativeEndian.PutUint32(m.head[4:], uint32(onto.index()))
 	flags := m.addressFlags()
@@ -51,7 +108,7 @@ func (h Host) replayAddress(m message, former string, onto link) error {
 	if err != nil {
 		return err
 	}
-	at := slices.IndexFunc(have, func(o message) bool { return sameAddress(o, m) })
+	at := slices.IndexFunc(have, m.sameAddress)
 	if at >= 0 && (m.head[0] == unix.AF_INET || have[at].addressFlags()&unix.IFA_F_NODAD == flags&unix.IFA_F_NODAD) {
 		return nil
 	}
@@ -85,16 +142,20 @@ func (m message) addressFlags() uint32 {
 }
 
 func (m message) addressText() string {
-	v := m.find(unix.IFA_LOCAL)
-	if v == nil {
-		v = m.find(unix.IFA_ADDRESS)
-	}
-	return prefixText(v, int(m.head[1]))
+	return prefixText(m.own(), int(m.head[1]))
 }
 
-func sameAddress(a, b message) bool {
-	same := func(kind uint16) bool { return bytes.Equal(a.find(kind), b.find(kind)) }
-	return a.head[0] == b.head[0] && a.head[1] == b.head[1] && same(unix.IFA_ADDRESS) && same(unix.IFA_LOCAL)
+// own is the address itself; IFA_ADDRESS is the peer's where there is one.
+func (m message) own() []byte {
+	if v := m.find(unix.IFA_LOCAL); v != nil {
+		return v
+	}
+	return m.find(unix.IFA_ADDRESS)
+}
+
+func (m message) sameAddress(o message) bool {
+	same := func(kind uint16) bool { return bytes.Equal(m.find(kind), o.find(kind)) }
+	return m.head[0] == o.head[0] && m.head[1] == o.head[1] && same(unix.IFA_ADDRESS) && same(unix.IFA_LOCAL)
 }
 
 // age takes the time since it was saved off an address's lifetimes (struct ifa_cacheinfo:
@@ -128,10 +189,8 @@ func (h Host) flushAddresses(index int) error {
 			if tries == 10_000 {
 				return fmt.Errorf("addresses come back as fast as they are removed, the last one %s", list[0].addressText())
 			}
-			m := list[0]
-			m.keep(unix.IFA_ADDRESS, unix.IFA_LOCAL)
-			if err := h.alter(unix.RTM_DELADDR, 0, m.encode()); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-				return fmt.Errorf("remove address %s: %w", list[0].addressText(), err)
+			if err := h.removeAddress(list[0]); err != nil {
+				return err
 			}
 		}
 	}

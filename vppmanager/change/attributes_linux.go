@@ -161,9 +161,9 @@ func (h Host) create(s settings, saved message) (link, error) {
 		if err != nil {
 			return link{}, err
 		}
-		const bcQueueLenUsed = 8 // the kernel tells it and does not take it
+		const macCount, bcQueueLenUsed = 6, 8 // of linux/if_link.h: the kernel tells them and does not take them
 		d := message{attrs: data}
-		d.drop(bcQueueLenUsed)
+		d.drop(macCount, bcQueueLenUsed)
 		m.set(unix.IFLA_INFO_DATA, appendAttrs(nil, d.attrs...))
 	}
 	body := appendAttrs(infoHead(0, 0, 0),

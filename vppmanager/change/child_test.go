@@ -20,6 +20,7 @@ type order struct {
 	Root    string
 	State   string
 	Apply   []startup.Change // none: undo
+	Settle  []string         // links that are made for the host after applying, and settled on
 	KillAt  int              // the point at which it dies by SIGKILL; 0: none
 	Tmpfs   string           // mounted at State, in a mount namespace of its own: its options
 	Patient time.Duration
@@ -68,8 +69,25 @@ func (o order) run() (points int, err error) {
 	if o.Apply == nil {
 		return points, errors.Join(h.Undo(context.Background(), j), j.Close())
 	}
-	err = errors.Join(h.Apply(context.Background(), j, o.Apply), j.Close())
-	return points, err
+	err = h.Apply(context.Background(), j, o.Apply)
+	for _, name := range o.Settle {
+		if err == nil {
+			err = o.stand(h, j, name)
+		}
+	}
+	return points, errors.Join(err, j.Close())
+}
+
+// stand makes a link as the dataplane does for the host, and settles the host on it.
+func (o order) stand(h Host, j *Journal, name string) error {
+	if err := command("ip", "link", "add", name, "mtu", "1400", "type", "veth", "peer", "name", "v-"+name); err != nil {
+		return err
+	}
+	h.reached("host link")
+	if err := command("ip", "link", "set", "v-"+name, "up"); err != nil {
+		return err
+	}
+	return h.Settle(context.Background(), j, name, name)
 }
 
 func (o order) mount() error {

@@ -49,6 +49,9 @@ func undoRename(_ context.Context, h Host, _ *Journal, s *step) error {
 }
 
 func doFlush(_ context.Context, h Host, s *step) (*state, error) {
+	if err := h.flushNexthops(s.Before.Link.Index); err != nil {
+		return nil, err
+	}
 	if err := h.flushRoutes(s.Before.Link.Index); err != nil {
 		return nil, err
 	}

@@ -53,6 +53,7 @@ func (h Host) replayNexthops(s settings, to map[int]int) error {
 		if err != nil {
 			return err
 		}
+		m.head[1] = 0 // the scope is the kernel's finding
 		binary.NativeEndian.PutUint32(m.head[4:], binary.NativeEndian.Uint32(m.head[4:])&unix.RTNH_F_ONLINK)
 		if oif := m.find(nhaOIF); oif != nil {
 			m.set(nhaOIF, u32(uint32(mapped(to, int(m.number(nhaOIF))))))
@@ -63,6 +64,25 @@ func (h Host) replayNexthops(s settings, to map[int]int) error {
 		err = h.alter(unix.RTM_NEWNEXTHOP, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, m.encode())
 		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("make nexthop %d: %w", m.number(nhaID), err)
+		}
+	}
+	return nil
+}
+
+// flushNexthops removes the objects over a link, and with them their routes. A group goes
+// with the last of its members.
+func (h Host) flushNexthops(index int) error {
+	list, err := nexthopsOf(index)
+	if err != nil {
+		return err
+	}
+	for _, m := range list {
+		if m.find(nhaOIF) == nil {
+			continue
+		}
+		body := appendAttrs(make([]byte, nhLen), attr{nhaID, m.find(nhaID)})
+		if err := h.alter(unix.RTM_DELNEXTHOP, 0, body); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("remove nexthop %d: %w", m.number(nhaID), err)
 		}
 	}
 	return nil

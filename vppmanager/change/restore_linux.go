@@ -26,10 +26,34 @@ func undoSave(ctx context.Context, h Host, j *Journal, s *step) error {
 	return h.restore(*saved, to, absent)
 }
 
+// absence is which saved links are not there yet, and the addresses on them: of routes that
+// need one, the last of their links takes care.
+type absence struct {
+	links     map[int]bool      // by saved index
+	addresses map[string][]byte // by itself
+}
+
+func newAbsence() absence { return absence{map[int]bool{}, map[string][]byte{}} }
+
+func (a absence) add(s settings) {
+	a.links[s.Index] = true
+	for _, body := range s.Addresses {
+		if m, err := parseMessage(body, addrLen); err == nil {
+			a.addresses[string(m.own())] = m.own()
+		}
+	}
+}
+
+// hinders says whether a route cannot be there yet.
+func (a absence) hinders(saved message) bool {
+	source := a.addresses[string(saved.find(unix.RTA_PREFSRC))]
+	return source != nil || slices.ContainsFunc(saved.links(), func(index int) bool { return a.links[index] })
+}
+
 // indexes says which link each saved index stands for now, and which saved links are not
 // back yet.
-func (h Host) indexes(j *Journal, self *step) (to map[int]int, absent map[int]bool) {
-	to, absent = map[int]int{}, map[int]bool{}
+func (h Host) indexes(j *Journal, self *step) (to map[int]int, absent absence) {
+	to, absent = map[int]int{}, newAbsence()
 	for _, s := range j.steps {
 		saved := s.Before.Saved
 		if saved == nil {
@@ -40,13 +64,13 @@ func (h Host) indexes(j *Journal, self *step) (to map[int]int, absent map[int]bo
 			to[saved.Index] = l.index()
 		}
 		if s != self && (!s.Undone || err != nil) {
-			absent[saved.Index] = true
+			absent.add(*saved)
 		}
 	}
 	return to, absent
 }
 
-func (h Host) restore(s settings, to map[int]int, absent map[int]bool) error {
+func (h Host) restore(s settings, to map[int]int, absent absence) error {
 	saved, err := parseMessage(s.Link, infoLen)
 	if err != nil {
 		return err
@@ -91,6 +115,15 @@ func (h Host) restore(s settings, to map[int]int, absent map[int]bool) error {
 	}
 	// Some sysctls begin anew when a link comes up.
 	h.writeFiles(s.Name, s.Files, h.mine(l))
+	wrong, err := misplaced(s, l)
+	if err != nil {
+		return err
+	}
+	for _, m := range wrong {
+		if err := h.removeAddress(m); err != nil {
+			return err
+		}
+	}
 	if err := h.hang(s, l, to, absent); err != nil {
 		return err
 	}
@@ -99,7 +132,7 @@ func (h Host) restore(s settings, to map[int]int, absent map[int]bool) error {
 }
 
 // hang puts addresses and all that names a link onto one, in an order the kernel accepts.
-func (h Host) hang(s settings, l link, to map[int]int, absent map[int]bool) error {
+func (h Host) hang(s settings, l link, to map[int]int, absent absence) error {
 	now, err := sinceBoot()
 	if err != nil {
 		return err
@@ -111,11 +144,16 @@ func (h Host) hang(s settings, l link, to map[int]int, absent map[int]bool) erro
 	if err := h.replayNeighbors(s, l); err != nil {
 		return err
 	}
+	// Nexthop objects need routes to their gateways, and routes may need nexthop objects:
+	// what fails the first time is tried again after them.
+	first := h.replayRoutes(s, to, absent, elapsed)
 	if err := h.replayNexthops(s, to); err != nil {
-		return err
+		return errors.Join(first, err)
 	}
-	if err := h.replayRoutes(s, to, absent, elapsed); err != nil {
-		return err
+	if first != nil {
+		if err := h.replayRoutes(s, to, absent, elapsed); err != nil {
+			return err
+		}
 	}
 	return h.replayRules(s)
 }
@@ -169,32 +207,63 @@ func (h Host) Settle(ctx context.Context, j *Journal, saved, onto string) error 
 			return fmt.Errorf("settle the host: set %s up: %w", onto, err)
 		}
 	}
-	to, absent := h.standIns(j)
+	to, absent, err := h.standIns(j, s)
+	if err != nil {
+		return fmt.Errorf("settle the host on %s: %w", onto, err)
+	}
 	to[s.Index] = l.index()
-	delete(absent, s.Index)
 	if err := h.hang(s, l, to, absent); err != nil {
 		return fmt.Errorf("settle the host on %s: %w", onto, err)
 	}
 	return ctx.Err()
 }
 
-// standIns says which host link stands for each saved index, and which have none yet.
-func (h Host) standIns(j *Journal) (to map[int]int, absent map[int]bool) {
-	to, absent = map[int]int{}, map[int]bool{}
+// standIns says which host link stands for each saved index but that of self, and which
+// have none yet, or one that has not got its addresses.
+func (h Host) standIns(j *Journal, self settings) (to map[int]int, absent absence, err error) {
+	to, absent = map[int]int{}, newAbsence()
 	for _, s := range j.steps {
 		saved := s.Before.Saved
-		if saved == nil {
+		if saved == nil || saved.Index == self.Index {
 			continue
 		}
 		announced := slices.ContainsFunc(j.steps, func(o *step) bool { return o.Change.Kind == startup.HostTap && o.Change.Link == saved.Name })
 		l, err := linkByName(saved.Name)
+		if err != nil && !errors.Is(err, errNoLink) {
+			return nil, absent, err
+		}
+		settled := false
 		if announced && err == nil && l.index() != saved.Index {
+			if settled, err = saved.settled(l); err != nil {
+				return nil, absent, err
+			}
+		}
+		if settled {
 			to[saved.Index] = l.index()
 		} else {
-			absent[saved.Index] = true
+			absent.add(*saved)
 		}
 	}
-	return to, absent
+	return to, absent, nil
+}
+
+// settled says whether a link has the saved addresses that are for good.
+func (s settings) settled(l link) (bool, error) {
+	for _, body := range s.Addresses {
+		m, err := parseMessage(body, addrLen)
+		if err != nil {
+			return false, err
+		}
+		have, err := addressesOf(l.index(), m.head[0])
+		if err != nil {
+			return false, err
+		}
+		global := m.head[3] == unix.RT_SCOPE_UNIVERSE && m.addressFlags()&unix.IFA_F_PERMANENT != 0
+		if global && !slices.ContainsFunc(have, m.sameAddress) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // standIn leaves out what depends on the link's hardware.

@@ -28,6 +28,21 @@ func routesOf(index int, f byte) ([]message, error) {
 	return list, nil
 }
 
+// sourcedBy lists the routes out of other links that have an address of this one as their
+// source. The kernel removes them with that address (IPv4), or leaves them without a
+// source (IPv6).
+func sourcedBy(addresses []message, index int, f byte) ([]message, error) {
+	list, err := listing(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, family(f, routeLen), routeLen, func(m message) bool {
+		source, links := m.find(unix.RTA_PREFSRC), m.links()
+		return m.head[5] != unix.RTPROT_KERNEL && len(source) > 0 && !slices.Contains(links, index) &&
+			slices.ContainsFunc(addresses, func(a message) bool { return bytes.Equal(a.own(), source) })
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	return list, nil
+}
+
 // links are the links a route goes through.
 func (m message) links() []int {
 	var list []int
@@ -146,7 +161,7 @@ func prefixText(v []byte, bits int) string {
 // replayRoutes adds the routes that are missing, in turns as long as a turn gets on: a
 // gateway has to be reached by another route before. absent are links that are not back
 // yet: the one of them that comes last gets the routes they share.
-func (h Host) replayRoutes(s settings, to map[int]int, absent map[int]bool, elapsed int64) error {
+func (h Host) replayRoutes(s settings, to map[int]int, absent absence, elapsed int64) error {
 	var open []message
 	for _, body := range s.Routes {
 		m, alive, err := route(body, to, elapsed)
@@ -157,16 +172,20 @@ func (h Host) replayRoutes(s settings, to map[int]int, absent map[int]bool, elap
 		if err != nil {
 			return err
 		}
-		if alive && !slices.ContainsFunc(saved.links(), func(index int) bool { return absent[index] }) {
+		if alive && !absent.hinders(saved) {
 			open = append(open, m)
 		}
+	}
+	have, err := routesByPlace()
+	if err != nil {
+		return err
 	}
 	all := slices.Clone(open)
 	for {
 		var later []message
 		var errs []error
 		for _, m := range open {
-			if err := h.addRoute(m, all); err != nil {
+			if err := h.addRoute(m, all, have); err != nil {
 				later, errs = append(later, m), append(errs, fmt.Errorf("add route %s: %w", m.routeText(), err))
 			}
 		}
@@ -177,37 +196,76 @@ func (h Host) replayRoutes(s settings, to map[int]int, absent map[int]bool, elap
 	}
 }
 
-// addRoute adds one route. In its place there may be others: those of the list go side by
-// side with it, one that lost some of its ways is made whole, and one that somebody made
-// meanwhile stays.
-func (h Host) addRoute(m message, all []message) error {
-	there, err := h.routesAt(m)
-	if err != nil {
-		return err
-	}
-	if slices.ContainsFunc(there, func(o message) bool { return o.identity() == m.identity() }) {
-		return nil
-	}
-	flags := unix.NLM_F_CREATE | unix.NLM_F_EXCL
-	if len(there) > 0 {
-		ours := func(o message) bool {
-			return slices.ContainsFunc(all, func(a message) bool { return a.identity() == o.identity() })
+// routesByPlace are all routes there are. One dump serves thousands of routes to come.
+func routesByPlace() (map[string][]message, error) {
+	have := map[string][]message{}
+	for _, f := range []byte{unix.AF_INET, unix.AF_INET6} {
+		list, err := listing(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, family(f, routeLen), routeLen, func(m message) bool {
+			return binary.NativeEndian.Uint32(m.head[8:])&unix.RTM_F_CLONED == 0
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list routes: %w", err)
 		}
-		switch {
-		case slices.ContainsFunc(there, func(o message) bool { return partOf(o, m) }):
-			flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
-		case !slices.ContainsFunc(there, func(o message) bool { return !ours(o) }):
-			flags = unix.NLM_F_CREATE | unix.NLM_F_APPEND
-		default:
-			h.tell("route %s stays as somebody else has made it since", m.routeText())
+		for _, m := range list {
+			have[m.place()] = append(have[m.place()], m)
+		}
+	}
+	return have, nil
+}
+
+// addRoute adds one route. In its place there may be others: those of the list go side by
+// side with it, one that lost some of its ways or its source is made whole, and one that
+// somebody made meanwhile stays. It keeps have, the routes that there are, up to date.
+func (h Host) addRoute(m message, all []message, have map[string][]message) error {
+	place := m.place()
+	there := have[place]
+	if at := slices.IndexFunc(there, m.same); at >= 0 {
+		// The kernel's own for an address that ends, while it shall be for good.
+		if !there[at].ends() || m.ends() {
 			return nil
 		}
+		if err := h.removeRoute(there[at]); err != nil {
+			return err
+		}
+		there = slices.Delete(there, at, at+1)
+		have[place] = there
 	}
-	err = h.alter(unix.RTM_NEWROUTE, flags, m.encode())
-	if errors.Is(err, unix.EEXIST) {
-		return nil // somebody was faster
+	flags := unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	rest := func(o message) bool { return partOf(o, m) || unsourced(o, m) }
+	stranger := func(o message) bool { return stands(o, m) && !slices.ContainsFunc(all, o.same) }
+	switch {
+	case slices.ContainsFunc(there, rest):
+		flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
+	case slices.ContainsFunc(there, stranger):
+		h.tell("route %s stays as somebody else has made it since", m.routeText())
+		return nil
+	case len(there) > 0:
+		flags = unix.NLM_F_CREATE | unix.NLM_F_APPEND
 	}
-	return err
+	err := h.alter(unix.RTM_NEWROUTE, flags, m.encode())
+	if err != nil && !errors.Is(err, unix.EEXIST) { // or somebody was faster
+		return err
+	}
+	if flags&unix.NLM_F_REPLACE != 0 {
+		there = slices.DeleteFunc(there, rest)
+	}
+	have[place] = append(there, m)
+	return nil
+}
+
+// ends says whether a route has a lifetime (struct rta_cacheinfo: expires at 8).
+func (m message) ends() bool {
+	info := m.find(unix.RTA_CACHEINFO)
+	return m.find(unix.RTA_EXPIRES) != nil || m.head[0] == unix.AF_INET6 && len(info) >= 12 && binary.NativeEndian.Uint32(info[8:]) != 0
+}
+
+func (m message) same(o message) bool { return m.identity() == o.identity() }
+
+// stands says whether a route in the place of another has to stand alone: one over the
+// same link, or one that the kernel would make a way beside others of.
+func stands(o, m message) bool {
+	shared := slices.ContainsFunc(o.links(), func(index int) bool { return slices.Contains(m.links(), index) })
+	return shared || m.head[0] == unix.AF_INET6 && m.find(unix.RTA_GATEWAY) != nil
 }
 
 // partOf says whether a route has some of the ways of another, and no way else.
@@ -224,14 +282,24 @@ func partOf(part, whole message) bool {
 	return len(part.links()) < len(links)
 }
 
-func (h Host) routesAt(m message) ([]message, error) {
-	list, err := listing(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, family(m.head[0], routeLen), routeLen, func(o message) bool {
-		return o.place() == m.place() && binary.NativeEndian.Uint32(o.head[8:])&unix.RTM_F_CLONED == 0
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
+// unsourced says whether a route is what another one becomes when its source goes.
+func unsourced(o, m message) bool {
+	if m.find(unix.RTA_PREFSRC) == nil {
+		return false
 	}
-	return list, nil
+	c := message{m.head, slices.Clone(m.attrs)}
+	c.drop(unix.RTA_PREFSRC)
+	return c.same(o)
+}
+
+func (h Host) removeRoute(m message) error {
+	c := message{slices.Clone(m.head), slices.Clone(m.attrs)}
+	c.keepFlags()
+	c.drop(unix.RTA_CACHEINFO)
+	if err := h.alter(unix.RTM_DELROUTE, 0, c.encode()); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("remove route %s: %w", m.routeText(), err)
+	}
+	return nil
 }
 
 // flushRoutes removes the routes through a link that do not go with its addresses.
@@ -242,10 +310,8 @@ func (h Host) flushRoutes(index int) error {
 			return err
 		}
 		for _, m := range list {
-			m.keepFlags()
-			m.drop(unix.RTA_CACHEINFO)
-			if err := h.alter(unix.RTM_DELROUTE, 0, m.encode()); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("remove route %s: %w", m.routeText(), err)
+			if err := h.removeRoute(m); err != nil {
+				return err
 			}
 		}
 	}

@@ -86,7 +86,15 @@ func (s *settings) readHanging() (err error) {
 		if err != nil {
 			return err
 		}
-		s.Routes = append(s.Routes, encodeAll(routes)...)
+		addresses, err := addressesOf(s.Index, family)
+		if err != nil {
+			return err
+		}
+		sourced, err := sourcedBy(addresses, s.Index, family)
+		if err != nil {
+			return err
+		}
+		s.Routes = append(s.Routes, encodeAll(append(routes, sourced...))...)
 	}
 	qdiscs, err := qdiscsOf(s.Index)
 	s.Qdiscs = encodeAll(qdiscs)

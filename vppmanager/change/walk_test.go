@@ -20,9 +20,15 @@ type walk struct {
 	state   string
 	root    string
 	changes []startup.Change
+	settle  []string
 	command func(name string, args ...string) *exec.Cmd
 	look    func(t *testing.T) map[string]string
+	part    int // of parts walks, which share the points; each has a host of its own
+	parts   int // 0: all of them
 }
+
+// mine says whether a point is this part's.
+func (w walk) mine(n int) bool { return w.parts == 0 || n%w.parts == w.part }
 
 func (w walk) run(t *testing.T) {
 	before := w.look(t)
@@ -35,7 +41,7 @@ func (w walk) run(t *testing.T) {
 			t.Fatalf("%s %d: the journal is still there", what, n)
 		}
 	}
-	apply := order{Root: w.root, State: w.state, Apply: w.changes}
+	apply := order{Root: w.root, State: w.state, Apply: w.changes, Settle: w.settle}
 	undo := order{Root: w.root, State: w.state}
 	must := func(o order) int {
 		t.Helper()
@@ -55,26 +61,42 @@ func (w walk) run(t *testing.T) {
 	if applyPoints < 2*len(w.changes) || undoPoints < len(w.changes) {
 		t.Fatalf("that is too few for %d changes", len(w.changes))
 	}
-	for n := 1; n <= applyPoints; n++ {
+	w.kills(t, applyPoints, func(n int) (end outcome) {
 		apply.KillAt = n
-		if end := apply.start(t, w.command); !end.killed {
-			t.Fatalf("applying was not killed at point %d: %+v", n, end)
-		}
+		end = apply.start(t, w.command)
 		w.look(t) // lets the machine end what it began
 		must(undo)
 		same("applying killed at point", n)
-	}
+		return end
+	})
 	apply.KillAt = 0
-	for n := 1; n <= undoPoints; n++ {
+	w.kills(t, undoPoints, func(n int) (end outcome) {
 		must(apply)
 		killed := undo
 		killed.KillAt = n
-		if end := killed.start(t, w.command); !end.killed {
-			t.Fatalf("undoing was not killed at point %d: %+v", n, end)
-		}
+		end = killed.start(t, w.command)
 		w.look(t)
 		must(undo)
 		same("undoing killed at point", n)
+		return end
+	})
+}
+
+// kills kills at each point. How many there are depends on how fast the kernel is with what
+// it does by itself; so it goes on until one run has ended before it was killed.
+func (w walk) kills(t *testing.T, points int, kill func(n int) outcome) {
+	t.Helper()
+	for n := 1; ; n++ {
+		if !w.mine(n) {
+			continue
+		}
+		end := kill(n)
+		if end.failed || !end.killed && end.points >= n {
+			t.Fatalf("not killed at point %d of about %d: %+v", n, points, end)
+		}
+		if !end.killed && n > points {
+			return
+		}
 	}
 }
 
