@@ -156,15 +156,8 @@ func (h Host) create(s settings, saved message) (link, error) {
 	}
 	m := message{attrs: info}
 	m.keep(unix.IFLA_INFO_KIND, unix.IFLA_INFO_DATA)
-	if kind := m.text(unix.IFLA_INFO_KIND); kind == "macvlan" || kind == "macvtap" {
-		data, err := parseAttrs(m.find(unix.IFLA_INFO_DATA))
-		if err != nil {
-			return link{}, err
-		}
-		const macCount, bcQueueLenUsed = 6, 8 // of linux/if_link.h: the kernel tells them and does not take them
-		d := message{attrs: data}
-		d.drop(macCount, bcQueueLenUsed)
-		m.set(unix.IFLA_INFO_DATA, appendAttrs(nil, d.attrs...))
+	if err := m.acceptable(); err != nil {
+		return link{}, fmt.Errorf("make %s on %s again: %w", s.Name, s.Parent, err)
 	}
 	body := appendAttrs(infoHead(0, 0, 0),
 		attr{unix.IFLA_IFNAME, cstring(s.Name)}, attr{unix.IFLA_LINK, u32(uint32(below.index()))},
@@ -173,6 +166,31 @@ func (h Host) create(s settings, saved message) (link, error) {
 		return link{}, fmt.Errorf("make %s on %s again: %w", s.Name, s.Parent, err)
 	}
 	return linkByName(s.Name)
+}
+
+// acceptable takes out of IFLA_LINKINFO what the kernel tells and does not take.
+func (m *message) acceptable() error {
+	data, err := parseAttrs(m.find(unix.IFLA_INFO_DATA))
+	if err != nil {
+		return err
+	}
+	d := message{attrs: data}
+	switch m.text(unix.IFLA_INFO_KIND) {
+	case "macvlan", "macvtap":
+		const macCount, bcQueueLenUsed = 6, 8 // of linux/if_link.h
+		d.drop(macCount, bcQueueLenUsed)
+	case "vlan":
+		// The mask says all ones; as a wish, only flags that there are may be in it.
+		if flags := d.find(unix.IFLA_VLAN_FLAGS); len(flags) == 8 {
+			const reorder = 1 // VLAN_FLAG_REORDER_HDR, which is on in a new one
+			set := binary.NativeEndian.Uint32(flags)
+			d.set(unix.IFLA_VLAN_FLAGS, slices.Concat(u32(set), u32(set|reorder)))
+		}
+	default:
+		return nil
+	}
+	m.set(unix.IFLA_INFO_DATA, appendAttrs(nil, d.attrs...))
+	return nil
 }
 
 // mapped is the index that stands for a saved one.

@@ -2,6 +2,7 @@ package change
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -25,6 +26,12 @@ type node struct {
 func newNode(t *testing.T) node {
 	t.Helper()
 	n := node{netnstest.New(t), netnstest.New(t)}
+	// Without duplicate address detection the kernel comes to rest a second earlier, and
+	// walks come to that hundreds of times.
+	n.Run(t, func() error {
+		return errors.Join(os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_dad", []byte("0"), 0o644),
+			os.WriteFile("/proc/sys/net/ipv6/conf/all/accept_dad", []byte("0"), 0o644))
+	})
 	n.plug(t)
 	n.ip(t, "link add eth2 type veth peer name far2 netns "+n.peer.Name, "link set eth2 up", "address add 198.51.100.2/24 dev eth2",
 		"-6 address add 2001:db8:2::2/64 dev eth2 nodad")
