@@ -94,22 +94,13 @@ func (m *machine) Wire(ctx context.Context, conn *vpp.Conn, plan startup.Plan) e
 	return uplink.Dress(plan.Uplinks)
 }
 
-// settler puts what the journal has of a link onto another that stands for it.
-type settler interface {
-	Settle(ctx context.Context, j *change.Journal, saved, onto string) error
-}
-
 // settle puts saved settings onto the links that the plan announces in their place.
 func (m *machine) settle(ctx context.Context, plan startup.Plan) error {
 	for _, c := range plan.Changes {
 		if c.Kind != startup.HostTap {
 			continue
 		}
-		host, can := any(m.host).(settler)
-		if !can {
-			return fmt.Errorf("settle the host on %s: this build cannot move what hangs on links: set noHostTap", c.Link)
-		}
-		if err := host.Settle(ctx, m.journal, c.Link, c.Link); err != nil {
+		if err := m.host.Settle(ctx, m.journal, c.Link, c.Link); err != nil {
 			return err
 		}
 	}
