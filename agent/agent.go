@@ -181,7 +181,7 @@ func (a *Agent) probe(ctx context.Context, conn *vpp.Conn) error {
 	a.metrics.missing.Reset()
 	for _, g := range r.Gaps {
 		a.metrics.missing.WithLabelValues(g.Feature).Set(float64(len(g.Missing)))
-		level := slog.LevelInfo
+		level := slog.LevelDebug // the manager's log and /status name them all
 		if g.Essential {
 			level = slog.LevelError
 		}

@@ -267,8 +267,13 @@ func (m *manager) probe(ctx context.Context, conn *vpp.Conn) error {
 	if err := r.Err(); err != nil {
 		return fmt.Errorf("%w (%w)", err, supervise.ErrHopeless)
 	}
+	var off []string
 	for _, g := range r.Gaps {
-		m.log.Info("a feature is off", "dataplane", r.Name(), "feature", g.Feature, "without it", g.Without, "missing", g.Missing)
+		off = append(off, g.Feature)
+		m.log.Debug("a feature is off", "dataplane", r.Name(), "feature", g.Feature, "without it", g.Without, "missing", g.Missing)
+	}
+	if len(off) > 0 {
+		m.log.Info("the dataplane lacks features", "dataplane", r.Name(), "features", off)
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func steadyPing(t *testing.T, l *Launcher, from, to *Pod, fn func()) (answered i
 	}
 	fn()
 	enough := len(answers(out)) + 50
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for len(answers(out)) < enough && time.Now().Before(deadline) {
 		if err := pingOnce(t.Context(), l, from, to); err != nil {
 			t.Error(err)
@@ -102,7 +102,7 @@ func TestIntegrationDataplaneKilled(t *testing.T) {
 		// The next ping may still find the old answer in nobody's hands: wait until the
 		// manager has another child, then until a ping comes through.
 		start := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		if err := m.Manager().Await(ctx, func(context.Context) error {
 			now, err := m.DataplanePID()
@@ -156,7 +156,7 @@ func TestIntegrationKilledDuringAdd(t *testing.T) {
 // ADD succeeds does not matter; the node must be ready again when crashAdd returns.
 func crashAdd(t *testing.T, bed *Bed, m *Millrace, pod *Pod, delay time.Duration, agent bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- bed.Subject.Wiring().Add(ctx, pod) }()

@@ -173,7 +173,7 @@ func spoofed(t *testing.T, m *Millrace, links []*responder) {
 			}
 		}
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for urpfDrops(t, m) < before+each*len(links) {
 		if time.Now().After(deadline) {
 			shown, err := m.CLI(t.Context(), "show errors")
@@ -215,7 +215,7 @@ func secretIsNowhere(t *testing.T, m *Millrace) {
 // pingAddr pings until an answer comes.
 func pingAddr(t *testing.T, l *Launcher, m *Millrace, from *Pod, to netip.Addr) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for {
 		_, err := l.Run(ctx, from.Namespace, Command("ping", "-n", "-c", "1", "-W", "0.3", to.String()))
@@ -239,7 +239,7 @@ func killDataplane(t *testing.T, m *Millrace) {
 	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if err := m.Manager().Await(ctx, func(context.Context) error {
 		now, err := m.DataplanePID()

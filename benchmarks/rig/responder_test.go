@@ -214,7 +214,7 @@ func (r *responder) learn(ip, mac []byte) {
 // wants the MAC of the result for an answer.
 func (r *responder) findGateways(t *testing.T) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for i, gateway := range r.own.gateways {
 		for {
 			if _, err := r.more.Send([][]byte{r.question(r.own.addresses[i], gateway)}); err != nil {

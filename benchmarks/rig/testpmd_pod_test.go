@@ -107,7 +107,7 @@ func ipv4(list []netip.Addr) netip.Addr {
 // shutOut waits until pings are not answered any more.
 func shutOut(t *testing.T, l *Launcher, from *Pod, to netip.Addr) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; {
+	for end := time.Now().Add(2 * time.Minute); ; {
 		out, err := l.Run(t.Context(), from.Namespace, Command("ping", "-n", "-c", "5", "-i", "0.1", "-W", "1", to.String()))
 		if err != nil {
 			return // none of the five
