@@ -4,6 +4,8 @@ package vmtest
 // is needed to answer.
 const furnish = `
 set -e
+# DPDK has the kernel load these, whoever starts it; they are no change of the manager's.
+modprobe -a ib_core sch_ingress sch_multiq
 ip -n far link set e0far up; ip -n far link set v0far up
 ip -n far address add 10.0.0.2/24 dev e0far; ip -n far address add fd00::2/64 dev e0far nodad
 ip -n far address add 10.0.1.2/24 dev v0far; ip -n far address add fd01::2/64 dev v0far nodad

@@ -29,7 +29,8 @@ func nodeConfig(more string, links ...string) string {
 	return b.String()
 }
 
-// TestIntegrationVMManager has the manager look at real NICs, plan for them, and refuse.
+// TestIntegrationVMManager has the manager look at real NICs, plan for them, refuse, take
+// them by vfio-pci and give them back, whatever ends it.
 func TestIntegrationVMManager(t *testing.T) {
 	cards := append(Standard(), Card{Link: "b0", Model: E1000, Wire: 2, Place: Bridge}, Card{Link: "b1", Model: E1000, Wire: 2, Place: Bridge})
 	g := Boot(t, Machine{IOMMU: true, Cards: cards, Tools: []string{"./cmd/millrace", "./internal/vmtest/standin"}})
@@ -40,7 +41,8 @@ func TestIntegrationVMManager(t *testing.T) {
 		name string
 		run  func(*testing.T, *Guest, State)
 	}{
-		{"inspect", inspects}, {"dry run", dryRun}, {"refused", refuses},
+		{"inspect", inspects}, {"dry run", dryRun}, {"refused", refuses}, {"bad dataplane", badDataplane},
+		{"stop", stops}, {"kill dataplane", killsDataplane}, {"kill manager", killsManager}, {"reboot", reboots},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.run(t, g, before) }) {
 			return // what is left of it would only confuse the others

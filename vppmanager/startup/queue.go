@@ -12,9 +12,6 @@ import (
 // queues are the queues and rings of one device.
 type queues struct{ rx, tx, rxRing, txRing int }
 
-// buffers is how many packet buffers the rings can hold.
-func (q queues) buffers() int { return q.rx*q.rxRing + q.tx*q.txRing }
-
 // ringDefaults are the rings that VPP's drivers make when they are not told (dpdk/device,
 // avf/avf.h, rdma/rdma.h, af_xdp/af_xdp.h); 0: the device or the kernel has its own.
 var ringDefaults = map[nodeconfig.Driver]int{

@@ -47,10 +47,10 @@ func readyLink(name string) error {
 
 // Dress sets the host's links up and gives them what IPv6 needs there, where nobody answers
 // for neighbours: a route to each subnet of the uplink through the dataplane, better than
-// the kernel's, and permanent entries for the gateways. Wire does it, too: a dataplane that
-// takes a tap over sets its address, at which the kernel forgets all neighbours. It is to be
-// repeated after the host's own settings were put on a link. One that IPv6 is switched off
-// on is let be.
+// the kernel's, and permanent entries for the gateways. It comes after the host's own
+// settings: the kernel takes no route through a gateway that is behind another. And it is to
+// be repeated after each Wire: a dataplane that takes a tap over sets its address, at which
+// the kernel forgets all neighbours. A link that IPv6 is switched off on is let be.
 func Dress(uplinks []startup.Uplink) error {
 	w := wiring{}
 	for _, u := range uplinks {

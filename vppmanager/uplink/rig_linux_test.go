@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -100,7 +101,9 @@ func (r *rig) wire(uplinks ...startup.Uplink) {
 			r.Cleanup(func() { exec.Command("ip", "link", "del", name).Run() })
 		}
 	}
-	r.rewire()
+	if err := Wire(r.Context(), r.conn, uplinks); err != nil {
+		r.Fatal(err)
+	}
 	for _, u := range uplinks {
 		r.settle(u.Host, u.Addresses, u.Routes)
 		for _, v := range u.VLANs {
@@ -119,9 +122,10 @@ func vlanHosts(u startup.Uplink) (names []string) {
 	return names
 }
 
+// rewire does it again; what the host has on its links is there.
 func (r *rig) rewire() {
 	r.Helper()
-	if err := Wire(r.Context(), r.conn, r.uplinks); err != nil {
+	if err := errors.Join(Wire(r.Context(), r.conn, r.uplinks), Dress(r.uplinks)); err != nil {
 		r.Fatal(err)
 	}
 }

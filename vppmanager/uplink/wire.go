@@ -17,8 +17,8 @@ const owner = "millrace-node:uplinks"
 // Wire makes the dataplane have what State says, from whatever it has: after each of its
 // starts, and again when an attempt failed halfway or the uplinks' addresses have changed.
 // What fails keeps nothing else from being done; the error names each object that is
-// missing. The kernel's links of the uplinks are set up, and keep off IPv6; the host's links
-// are dressed, as far as they have addresses already.
+// missing. The kernel's links of the uplinks are set up, and keep off IPv6. The host's links
+// are not dressed: Dress comes after the host's own settings, each time.
 func Wire(ctx context.Context, conn *vpp.Conn, uplinks []startup.Uplink) error {
 	failed := errors.Join(readyLinks(uplinks)...)
 	p, err := program.New(ctx, conn, program.Node(owner))
@@ -53,5 +53,5 @@ func Wire(ctx context.Context, conn *vpp.Conn, uplinks []startup.Uplink) error {
 	if err := p.Sweep(ctx, want); err != nil {
 		errs = append(errs, fmt.Errorf("wire uplinks: %w", err))
 	}
-	return errors.Join(append(errs, Dress(uplinks))...)
+	return errors.Join(errs...)
 }

@@ -39,7 +39,6 @@ func state() (map[string][]string, error) {
 		"rules6":     "ip -j -6 rule show",
 		"neighbours": "ip -j neighbour show nud permanent",
 		"multicast":  "ip -j maddress show",
-		"queueing":   "tc -j qdisc show",
 		"vlans":      "bridge -j vlan show",
 	} {
 		out, err := output(command)
@@ -50,6 +49,11 @@ func state() (map[string][]string, error) {
 			return nil, fmt.Errorf("%s: %w", command, err)
 		}
 	}
+	out, err := output("tc qdisc show")
+	if err != nil {
+		return nil, err
+	}
+	s["queueing"] = queueing(string(out))
 	links, err := os.ReadDir("/sys/class/net")
 	if err != nil {
 		return nil, err
@@ -76,6 +80,22 @@ func output(command string) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s", err, &errors)
 	}
 	return out, nil
+}
+
+// queueing takes the text of tc apart, whose JSON is none for some disciplines
+// ("priomap" of pfifo_fast). The handle is a number that the kernel may give.
+func queueing(text string) (lines []string) {
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		if len(words) > 2 {
+			words = slices.Delete(words, 2, 3)
+		}
+		if i := slices.Index(words, "refcnt"); i >= 0 && i+1 < len(words) {
+			words = slices.Delete(words, i, i+2)
+		}
+		lines = append(lines, strings.Join(words, " "))
+	}
+	return lines
 }
 
 // volatile are fields that differ from one look to the next, or by the number that the
