@@ -10,6 +10,14 @@ import (
 	"time"
 )
 
+// TestIntegrationVMWays has the manager take NICs by vfio-pci and give them back, whatever
+// ends it.
+func TestIntegrationVMWays(t *testing.T) {
+	g := Boot(t, Machine{IOMMU: true, Cards: Standard(), Tools: []string{"./cmd/millrace", "./internal/vmtest/standin"}})
+	steps(t, g, step{"bad dataplane", badDataplane}, step{"stop", stops},
+		step{"kill dataplane", killsDataplane}, step{"kill manager", killsManager}, step{"reboot", reboots})
+}
+
 // managed is a manager in the guest.
 type managed struct {
 	*Process
