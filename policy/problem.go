@@ -2,8 +2,6 @@ package policy
 
 import (
 	"slices"
-
-	"github.com/millrace/millrace/cluster"
 )
 
 // problems are those of the policies that are about pods here.
@@ -50,22 +48,4 @@ func (p Problem) compare(q Problem) int {
 		return -1
 	}
 	return 1
-}
-
-// Check finds what is wrong with the policies of a snapshot, whether they are about pods
-// of some node or not.
-func Check(s cluster.Snapshot) []Problem {
-	var list []Problem
-	for _, p := range s.NetworkPolicies {
-		if n := readNetworkPolicy(p); n.err != nil {
-			list = append(list, Problem{n.object, PolicyRejected, n.err})
-		}
-	}
-	for _, p := range s.ClusterPolicies {
-		if c := readClusterPolicy(p); c.err != nil {
-			list = append(list, Problem{c.object, PolicyRejected, c.err})
-		}
-	}
-	slices.SortFunc(list, Problem.compare)
-	return list
 }

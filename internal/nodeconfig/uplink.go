@@ -1,7 +1,6 @@
 package nodeconfig
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -34,8 +33,8 @@ func checkUplinks(list []Uplink) []error {
 	named := map[string]int{}
 	for i, u := range list {
 		at := fmt.Sprintf("uplinks[%d]", i)
-		if err := u.validate(); err != nil {
-			errs = append(errs, fmt.Errorf("%s%w", at, err))
+		if err := u.validate(at); err != nil {
+			errs = append(errs, err)
 			continue
 		}
 		if first, twice := named[u.Name()]; twice {
@@ -47,24 +46,24 @@ func checkUplinks(list []Uplink) []error {
 	return errs
 }
 
-// validate returns an error that goes on after the uplink's own path.
-func (u Uplink) validate() error {
+// validate names what is wrong by the uplink's path, such as uplinks[0].
+func (u Uplink) validate(path string) error {
 	switch {
 	case u.Interface == "" && u.PCI == "":
-		return errors.New(": names no NIC: give interface or pci")
+		return fmt.Errorf("%s: names no NIC: give interface or pci", path)
 	case u.Interface != "" && u.PCI != "":
-		return fmt.Errorf(": interface %q and pci %q both name a NIC: give one of them", u.Interface, u.PCI)
+		return fmt.Errorf("%s: interface %q and pci %q both name a NIC: give one of them", path, u.Interface, u.PCI)
 	case u.PCI != "" && !pciAddress.MatchString(u.PCI):
-		return fmt.Errorf(".pci: %q is not an address with its domain, in small letters, such as 0000:03:00.0 (lspci -D prints it)", u.PCI)
+		return fmt.Errorf("%s.pci: %q is not an address with its domain, in small letters, such as 0000:03:00.0 (lspci -D prints it)", path, u.PCI)
 	case len(u.Interface) > maxLinkName || strings.ContainsFunc(u.Interface, notLinkName) || u.Interface == "." || u.Interface == "..":
-		return fmt.Errorf(".interface: %q is not a kernel name: want at most %d letters, digits or - _ .", u.Interface, maxLinkName)
+		return fmt.Errorf("%s.interface: %q is not a kernel name: want at most %d letters, digits, dots, - or _", path, u.Interface, maxLinkName)
 	}
 	for _, q := range []struct {
 		name  string
 		count int
 	}{{"rxQueues", u.RxQueues}, {"txQueues", u.TxQueues}} {
 		if q.count < 0 || q.count > maxQueues {
-			return fmt.Errorf(".%s: %d is not between 0 and %d", q.name, q.count, maxQueues)
+			return fmt.Errorf("%s.%s: %d is not between 0 and %d", path, q.name, q.count, maxQueues)
 		}
 	}
 	for _, r := range []struct {
@@ -72,7 +71,7 @@ func (u Uplink) validate() error {
 		count int
 	}{{"rxRing", u.RxRing}, {"txRing", u.TxRing}} {
 		if r.count != 0 && (r.count < minRing || r.count > maxRing || r.count&(r.count-1) != 0) {
-			return fmt.Errorf(".%s: %d is neither 0 nor a power of two between %d and %d", r.name, r.count, minRing, maxRing)
+			return fmt.Errorf("%s.%s: %d is neither 0 nor a power of two between %d and %d", path, r.name, r.count, minRing, maxRing)
 		}
 	}
 	return nil

@@ -188,13 +188,6 @@ func (p *Process) Wait() Result {
 	return r
 }
 
-// WaitFor waits until its standard output or error holds a text; its end without it is a
-// failure.
-func (p *Process) WaitFor(text string) {
-	p.t.Helper()
-	p.WaitUntil(fmt.Sprintf("%q", text), func(output string) bool { return strings.Contains(output, text) })
-}
-
 // WaitUntil waits until what it has printed meets a condition; its end before is a failure.
 func (p *Process) WaitUntil(what string, met func(output string) bool) {
 	p.t.Helper()

@@ -47,57 +47,63 @@ func (j judge) drivers(nic inventory.NIC) []DriverChoice {
 	return choices
 }
 
-// dpdk is VPP's dpdk plugin.
-func (j judge) dpdk(nic inventory.NIC) DriverChoice {
-	c := DriverChoice{Driver: nodeconfig.DriverDPDK}
+// fits is why a driver is nothing for a device, or "".
+type fits func(inventory.PCIDevice) string
+
+// taking judges a driver that takes PCI devices from the kernel: on a bond each member.
+func (j judge) taking(driver nodeconfig.Driver, nic inventory.NIC, unfit fits) DriverChoice {
+	c := DriverChoice{Driver: driver}
 	if nic.Kind == "bond" {
-		return j.members(c, nic, j.dpdk)
+		return j.members(c, nic, func(member inventory.NIC) DriverChoice { return j.taking(driver, member, unfit) })
 	}
 	d, why := j.device(nic)
-	switch {
-	case why != "":
-		c.Why = why
-	case !j.plugin("dpdk"):
-		c.Why = j.noPlugin("dpdk")
-	case d.Vendor == mellanox:
-		c.Why = "VPP's dpdk plugin leaves Mellanox NICs to rdma"
-	case !dpdkKnows(d):
-		c.Why = fmt.Sprintf("VPP's dpdk plugin does not know the device %s:%s", d.Vendor, d.Device)
-	default:
-		c.PCIDriver, c.Works, c.Why = j.hold(d)
+	if why == "" {
+		why = unfit(d)
 	}
+	if why != "" {
+		c.Why = why
+		return c
+	}
+	c.PCIDriver, c.Works, c.Why = j.hold(d)
 	return c
+}
+
+// dpdk is VPP's dpdk plugin.
+func (j judge) dpdk(nic inventory.NIC) DriverChoice {
+	return j.taking(nodeconfig.DriverDPDK, nic, func(d inventory.PCIDevice) string {
+		switch {
+		case !j.plugin("dpdk"):
+			return j.noPlugin("dpdk")
+		case d.Vendor == mellanox:
+			return "VPP's dpdk plugin leaves Mellanox NICs to rdma"
+		case !dpdkKnows(d):
+			return fmt.Sprintf("VPP's dpdk plugin does not know the device %s:%s", d.Vendor, d.Device)
+		}
+		return ""
+	})
 }
 
 // virtio is VPP's own driver of virtio-net.
 func (j judge) virtio(nic inventory.NIC) DriverChoice {
-	c := DriverChoice{Driver: nodeconfig.DriverVirtio}
-	if nic.Kind == "bond" {
-		return j.members(c, nic, j.virtio)
-	}
-	d, why := j.device(nic)
-	switch {
-	case why != "":
-		c.Why = why
-	case !isVirtio(d):
-		c.Why = "not a virtio-net device"
-	default:
-		c.PCIDriver, c.Works, c.Why = j.hold(d)
-		if why := virtioLimits(d, c); c.Works && why != "" {
-			c.PCIDriver, c.Works, c.Why = "", false, why
+	return j.taking(nodeconfig.DriverVirtio, nic, func(d inventory.PCIDevice) string {
+		if !isVirtio(d) {
+			return "not a virtio-net device"
 		}
-	}
-	return c
+		if by, works, _ := j.hold(d); works {
+			return virtioLimits(d, by)
+		}
+		return "" // why it cannot be held is said by taking
+	})
 }
 
 // virtioLimits is what VPP 25.10's driver was seen to fail on (vnet/devices/virtio/pci.c):
 // it does not offer VIRTIO_F_ACCESS_PLATFORM, without which a device behind an IOMMU
 // refuses or misses memory, and it opens BAR 0, which only transitional devices have.
-func virtioLimits(d inventory.PCIDevice, c DriverChoice) string {
+func virtioLimits(d inventory.PCIDevice, by nodeconfig.PCIDriver) string {
 	switch {
-	case c.PCIDriver == nodeconfig.PCIDriverVFIO && d.IOMMUGroup >= 0:
+	case by == nodeconfig.PCIDriverVFIO && d.IOMMUGroup >= 0:
 		return "VPP's own virtio driver does not know devices behind an IOMMU (VIRTIO_F_ACCESS_PLATFORM): use dpdk"
-	case c.PCIDriver == nodeconfig.PCIDriverUIO && d.Device == "1041":
+	case by == nodeconfig.PCIDriverUIO && d.Device == "1041":
 		return "VPP's own virtio driver cannot open a device of virtio 1.0 under uio_pci_generic: use dpdk"
 	}
 	return ""
@@ -105,22 +111,15 @@ func virtioLimits(d inventory.PCIDevice, c DriverChoice) string {
 
 // avf is VPP's own driver of the virtual functions of Intel's 700 and 800 series.
 func (j judge) avf(nic inventory.NIC) DriverChoice {
-	c := DriverChoice{Driver: nodeconfig.DriverAVF}
-	if nic.Kind == "bond" {
-		return j.members(c, nic, j.avf)
-	}
-	d, why := j.device(nic)
-	switch {
-	case why != "":
-		c.Why = why
-	case d.Vendor != intel || !slices.Contains([]string{"1889", "154c", "37cd"}, d.Device):
-		c.Why = "not a virtual function of Intel's 700 or 800 series"
-	case !j.plugin("avf"):
-		c.Why = j.noPlugin("avf")
-	default:
-		c.PCIDriver, c.Works, c.Why = j.hold(d)
-	}
-	return c
+	return j.taking(nodeconfig.DriverAVF, nic, func(d inventory.PCIDevice) string {
+		switch {
+		case d.Vendor != intel || !slices.Contains([]string{"1889", "154c", "37cd"}, d.Device):
+			return "not a virtual function of Intel's 700 or 800 series"
+		case !j.plugin("avf"):
+			return j.noPlugin("avf")
+		}
+		return ""
+	})
 }
 
 // rdma is VPP's own driver of Mellanox NICs, beside the kernel's.
