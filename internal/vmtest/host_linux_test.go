@@ -1,5 +1,7 @@
 package vmtest
 
+import "testing"
+
 // furnish gives the near cards of Standard what hosts hang on NICs, and the far ones what
 // is needed to answer.
 const furnish = `
@@ -34,6 +36,15 @@ ip link set v0 up
 ip address add 10.0.1.1/24 dev v0
 ip address add fd01::1/64 dev v0 nodad
 ip route add 198.18.0.0/15 via 10.0.1.2 dev v0 metric 7
-
-ping -q -c 1 -w 60 10.0.0.2; ping -q -c 1 -w 60 fd00::2; ping -q -c 1 -w 60 10.0.1.2; ping -q -c 1 -w 60 fd01::2
 `
+
+// furnishes gives the guest's host that, and waits until its networks are there.
+func furnishes(t *testing.T, g *Guest) {
+	t.Helper()
+	g.Shell(t, furnish)
+	for _, addr := range farAddresses() {
+		g.Reaches(t, addr)
+	}
+}
+
+func farAddresses() []string { return []string{"10.0.0.2", "fd00::2", "10.0.1.2", "fd01::2"} }

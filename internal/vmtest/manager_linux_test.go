@@ -39,7 +39,7 @@ type step struct {
 // confuse the others.
 func steps(t *testing.T, g *Guest, list ...step) {
 	t.Helper()
-	g.Shell(t, furnish)
+	furnishes(t, g)
 	g.Write(t, configFile, nodeConfig("", "e0", "v0"))
 	before := g.Settled(t)
 	for _, s := range list {

@@ -76,6 +76,21 @@ func (g *Guest) Settled(t testing.TB) State {
 	return nil
 }
 
+// Reaches waits until an address has answered twice. A ping by itself ends with the first
+// error that the network tells, such as that of a link whose carrier is not there yet. in is
+// what goes before the command.
+func (g *Guest) Reaches(t testing.TB, addr string, in ...string) {
+	t.Helper()
+	ping := append(slices.Clone(in), "ping", "-q", "-c", "2", "-w", "30", addr)
+	var r Result
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Second) {
+		if r = g.Try(t, ping...); r.OK() {
+			return
+		}
+	}
+	t.Fatalf("guest: %s does not answer: %v", addr, r)
+}
+
 // Returns waits until the host's state is want again. If it does not become that, the
 // test has an error that says what differs.
 func (g *Guest) Returns(t testing.TB, want State) {

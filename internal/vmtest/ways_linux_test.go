@@ -70,11 +70,11 @@ func carries(t *testing.T, g *Guest, driver string, before State) {
 			t.Errorf("the driver of %s is %s, want %s", device, now, driver)
 		}
 	}
-	for _, addr := range []string{"10.0.0.2", "10.0.1.2", "fd00::2", "fd01::2"} {
-		g.Run(t, "ping", "-q", "-c", "2", "-w", "120", addr)
+	for _, addr := range farAddresses() {
+		g.Reaches(t, addr)
 	}
 	for _, addr := range []string{"10.0.0.1", "10.0.0.9", "10.0.1.1", "fd00::1", "fd01::1"} {
-		g.Run(t, "ip", "netns", "exec", Far, "ping", "-q", "-c", "2", "-w", "120", addr)
+		g.Reaches(t, addr, "ip", "netns", "exec", Far)
 	}
 	// What the host had on its NICs is on the links of the same names.
 	now := g.HostState(t)
@@ -146,7 +146,7 @@ func reboots(t *testing.T, g *Guest, _ State) {
 		t.Fatal("the guest did not boot anew")
 	}
 	g.Run(t, "test", "-s", stateDir+"/manager.journal")
-	g.Shell(t, furnish)
+	furnishes(t, g)
 	g.Write(t, configFile, nodeConfig("", "e0", "v0"))
 	before := g.Settled(t)
 	m := startManager(t, g)
