@@ -214,10 +214,14 @@ func (a *Agent) wait(ctx context.Context, conn *vpp.Conn, r *round, links <-chan
 			if !more {
 				return nil
 			}
-			if err := r.program.LinkChanged(ctx, e); errors.Is(err, vpp.ErrDisconnected) {
+			uplinks, err := r.program.LinkChanged(ctx, e)
+			if errors.Is(err, vpp.ErrDisconnected) {
 				return err
 			} else if err != nil {
-				a.log.Warn("a memif keeps what it learned of its last peer", "err", err)
+				a.log.Warn("the end or beginning of a link is not followed", "err", err)
+			}
+			if uplinks {
+				return r.look(ctx)
 			}
 		}
 	}

@@ -72,7 +72,7 @@ func (r *round) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.have, r.observe = have, false
+	r.have, r.observe, r.options.Uplinks = have, false, r.program.Uplinks()
 	return nil
 }
 
@@ -118,6 +118,7 @@ func (r *round) compile() (cluster.Snapshot, compile.Result, error) {
 		r.compiler = compile.NewCompiler(r.agent.config.Node, r.options)
 		changed = cluster.Compare(cluster.Snapshot{}, facts) // earlier connections took some
 	}
+	r.compiler.Learn(r.options.Uplinks)
 	result, err := r.compiler.Update(facts, changed)
 	return facts, result, err
 }

@@ -112,7 +112,7 @@ type Route struct {
 // Path is one way of a Route: out of an interface, or one of the ends.
 type Path struct {
 	End       End
-	Interface string     // of an EndForward path
+	Interface string     // of an EndForward path; may be an Uplink's
 	Via       netip.Addr // next hop; absent where the link has one other end, and where it is the prefix itself
 	Weight    uint8      // share among several paths; 0 counts as 1
 	Table     uint32     // of an EndLookup path

@@ -179,6 +179,9 @@ func (i Interface) check() error {
 	if err := checkName(i.Name); err != nil {
 		return err
 	}
+	if IsUplink(i.Name) {
+		return fmt.Errorf("interface name %q is for uplinks, which are not made here", i.Name)
+	}
 	if i.Device == nil {
 		return fmt.Errorf("device is missing")
 	}

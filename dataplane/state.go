@@ -46,8 +46,10 @@ func (s State) checkReferences() error {
 }
 
 // optional tells the keys of what need not be there, but if it is, comes first and goes
-// last.
-func optional(k Key) bool { return k.Kind == KindACLBinding || isGroup(k) }
+// last. Uplinks are somebody else's.
+func optional(k Key) bool {
+	return k.Kind == KindACLBinding || isGroup(k) || k.Kind == KindInterface && IsUplink(k.Name)
+}
 
 // isGroup tells the keys that stand for a set, which may be empty.
 func isGroup(k Key) bool { return k.Kind == KindAddress && !strings.Contains(k.Name, " ") }

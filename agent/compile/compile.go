@@ -36,6 +36,8 @@ type Options struct {
 	MemifDMA bool           // memifs copy by a DMA engine
 	PodCIDRs []netip.Prefix // ranges of this node beside those of its Node object
 	Policy   policy.Options // what policies may cost
+	// Uplinks are what the dataplane has to the network, by observation.
+	Uplinks []dataplane.Uplink
 }
 
 // Defaults are the options of a node that was told nothing.
@@ -73,6 +75,9 @@ type Compiler struct {
 func NewCompiler(node string, o Options) *Compiler {
 	return &Compiler{node: node, options: o, policies: policy.NewCompiler(node, o.Policy)}
 }
+
+// Learn replaces what is known of the dataplane's uplinks.
+func (c *Compiler) Learn(uplinks []dataplane.Uplink) { c.options.Uplinks = uplinks }
 
 // Update is Compile of a Snapshot. changed has to name all in which it differs from the one
 // before; the attachments' differences are found without.

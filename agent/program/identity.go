@@ -12,22 +12,27 @@ type Identity struct {
 	Source   string // name of the FIB source
 	Priority uint8  // of the FIB source; VPP's are in vnet/fib/fib_source.h: interface addresses 3, API 0x80
 
+	// Uplinks is the Mark of who owns the uplinks that ours may route through; empty = none.
+	Uplinks string
+
 	// HostLinks says that the kernel's end of a Tap or Veth is the host's own: it is made
 	// and deleted, but its addresses, routes and neighbours are others' business. The
 	// HostSide of every interface is then empty.
 	HostLinks bool
 }
 
+const nodeMark = "millrace-node/"
+
 // Agent is who connects pods. Its routes come after interface addresses, and before those
 // of the CLI and other clients.
 func Agent(node string) Identity {
-	return Identity{Owner: node, Mark: "millrace/", Source: "millrace", Priority: 0x7f}
+	return Identity{Owner: node, Mark: "millrace/", Source: "millrace", Priority: 0x7f, Uplinks: nodeMark}
 }
 
 // Node is who connects the node itself. Its routes come before interface addresses: what is
 // for the host must not end in the machine.
 func Node(owner string) Identity {
-	return Identity{Owner: owner, Mark: "millrace-node/", Source: "millrace-node", Priority: 0x02, HostLinks: true}
+	return Identity{Owner: owner, Mark: nodeMark, Source: "millrace-node", Priority: 0x02, HostLinks: true}
 }
 
 func (i Identity) fibSource() fib.FibSource {

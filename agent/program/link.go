@@ -10,6 +10,7 @@ import (
 	"go.fd.io/govpp/binapi/ip_neighbor"
 	"go.fd.io/govpp/binapi/ip_types"
 
+	"github.com/millrace/millrace/dataplane"
 	"github.com/millrace/millrace/vpp"
 )
 
@@ -28,12 +29,28 @@ func (p *Program) Links(ctx context.Context) (*vpp.Subscription[LinkEvent, *Link
 	return links, nil
 }
 
-// LinkChanged makes a memif whose peer has gone forget the neighbours it learned. The next
-// peer may have another MAC address, and VPP would go on sending to the old one: it neither
-// ages neighbours by default nor drops them with the link.
-func (p *Program) LinkChanged(ctx context.Context, e *LinkEvent) error {
+// LinkChanged takes up what an event means. It says whether the uplinks may be others than
+// at the last Observe.
+//
+// A memif whose peer has gone forgets the neighbours it learned. The next peer may have
+// another MAC address, and VPP would go on sending to the old one: it neither ages
+// neighbours by default nor drops them with the link.
+func (p *Program) LinkChanged(ctx context.Context, e *LinkEvent) (uplinks bool, err error) {
 	name, ours := p.name(uint32(e.SwIfIndex))
-	if !ours || p.ports[name].driver != driverMemif || e.Deleted || e.Flags&interface_types.IF_STATUS_API_FLAG_LINK_UP != 0 {
+	switch {
+	case ours:
+		return false, p.forgetNeighbors(ctx, name, e)
+	case dataplane.IsUplink(name) && e.Deleted:
+		return true, p.uplinkGone(ctx, name)
+	}
+	if dataplane.IsUplink(name) || e.Flags&interface_types.IF_STATUS_API_FLAG_ADMIN_UP == 0 {
+		return false, nil
+	}
+	return p.isUplink(ctx, e.SwIfIndex)
+}
+
+func (p *Program) forgetNeighbors(ctx context.Context, name string, e *LinkEvent) error {
+	if p.ports[name].driver != driverMemif || e.Deleted || e.Flags&interface_types.IF_STATUS_API_FLAG_LINK_UP != 0 {
 		return nil
 	}
 	for _, af := range []ip_types.AddressFamily{ip_types.ADDRESS_IP4, ip_types.ADDRESS_IP6} {

@@ -18,6 +18,7 @@ func (p *Program) Observe(ctx context.Context) (dataplane.State, error) {
 		observe func(context.Context, *dataplane.State) error
 	}{
 		{dataplane.KindInterface, p.observeInterfaces},
+		{dataplane.KindInterface, p.observeUplinks},
 		{dataplane.KindTable, p.observeTables},
 		{dataplane.KindBondMember, p.observeMembers},
 		{dataplane.KindACL, p.observeACLs},

@@ -32,6 +32,8 @@ type Program struct {
 	ports  map[string]port   // our interfaces by name; Observe fills it, Apply keeps it
 	named  map[string]uint32 // everybody's by the machine's name, at the last Observe
 
+	uplinks map[string]uplinkPort // by the name that paths have for them; filled like ports
+
 	acls      map[string]aclRef               // ours by name; filled and kept like ports
 	bound     map[string]dataplane.ACLBinding // what our interfaces are bound to, by name; likewise
 	unguarded error                           // why the machine has no ACLs; nil = it has
@@ -119,14 +121,23 @@ func (p *Program) index(name string) (uint32, error) {
 	if port, ok := p.ports[name]; ok {
 		return port.index, nil
 	}
+	if u, ok := p.uplinks[name]; ok {
+		return u.index, nil
+	}
 	return 0, fmt.Errorf("no interface is called %s", name)
 }
 
-// name finds our name of an interface; one that is not ours gets a name that no wish has.
+// name finds our name of an interface; one that is neither ours nor an uplink gets a name
+// that no wish has.
 func (p *Program) name(index uint32) (name string, ours bool) {
 	for name, port := range p.ports {
 		if port.index == index {
 			return name, true
+		}
+	}
+	for name, u := range p.uplinks {
+		if u.index == index {
+			return name, false
 		}
 	}
 	return fmt.Sprintf("foreign:%d", index), false

@@ -3,6 +3,7 @@ package uplink
 import (
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,6 +43,7 @@ func (r *rig) agent(pod *netnstest.Namespace) *program.Program {
 	if have.Len() != 0 {
 		r.Fatalf("the agent takes for its own:\n%s", have)
 	}
+	r.learnt(p)
 	tun, err := p.CanTun(r.Context())
 	if err != nil {
 		r.Fatal(err)
@@ -69,6 +71,22 @@ func (r *rig) agent(pod *netnstest.Namespace) *program.Program {
 		r.Errorf("the agent's part (-want +have):\n%s", diff)
 	}
 	return p
+}
+
+// learnt checks that the agent knows the uplinks as they are.
+func (r *rig) learnt(p *program.Program) {
+	r.Helper()
+	var want []dataplane.Uplink
+	for _, u := range r.uplinks {
+		k := dataplane.Uplink{Name: u.Name, MTU: uint32(u.MTU)}
+		for _, a := range u.Addresses {
+			k.Addresses, k.Subnets = append(k.Addresses, a.Addr()), append(k.Subnets, a.Masked())
+		}
+		want = append(want, k)
+	}
+	if got := p.Uplinks(); !slices.EqualFunc(got, want, dataplane.Uplink.Equal) {
+		r.Errorf("the agent knows the uplinks %v, want %v", got, want)
+	}
 }
 
 // TestIntegrationPod has agent and manager on one machine, and a pod that talks to the node
@@ -101,6 +119,10 @@ func TestIntegrationPod(t *testing.T) {
 		r.uplinks[0].Addresses = prefixes("192.0.2.9/24")
 		r.rewire()
 		r.wired()
+		if _, err := p.Observe(r.Context()); err != nil {
+			r.Fatal(err)
+		}
+		r.learnt(p)
 		r.ping(pod, "203.0.113.1")
 		r.leave(p)
 	})
