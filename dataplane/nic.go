@@ -17,8 +17,8 @@ type NIC struct {
 	// makes it at its start (startup.conf); for NICAVF and NICVirtio a PCI address such as
 	// 0000:03:00.0; else the kernel's name of the link, at most 15 bytes.
 	Port string
-	// MAC is the dataplane's own; the card's where the driver takes no other (all but
-	// NICAFPacket), and then zero.
+	// MAC is the dataplane's own where it can have one (see NICDriver.OwnMAC); else zero: the
+	// card's.
 	MAC                MAC
 	RxQueues, TxQueues uint16 // 0 = the driver's default
 	RxRing, TxRing     uint16 // descriptors; 0 = the driver's default
@@ -58,6 +58,10 @@ func ParseNICDriver(s string) (NICDriver, error) {
 // Kernel says whether the link stays with the kernel, too.
 func (d NICDriver) Kernel() bool { return d == NICAFPacket || d == NICAFXDP || d == NICRDMA }
 
+// OwnMAC says whether the dataplane is told its MAC address: sockets on a link of the kernel
+// do not take over the one that the link has.
+func (d NICDriver) OwnMAC() bool { return d == NICAFPacket || d == NICAFXDP }
+
 func (d NIC) device(l *textline.Line) {
 	l.Add("device", "nic")
 	l.Add("driver", d.Driver.String())
@@ -78,8 +82,8 @@ func (d NIC) check() error {
 	if d.Driver.String() != nicDriverNames[min(int(d.Driver), len(nicDriverNames)-1)] {
 		return fmt.Errorf("%s: no such driver", d.Driver)
 	}
-	if d.Driver == NICAFPacket != (d.MAC != MAC{}) || d.MAC[0]&1 != 0 {
-		return fmt.Errorf("MAC %s: want a unicast address for af_packet, and none for others", d.MAC)
+	if d.Driver.OwnMAC() != (d.MAC != MAC{}) || d.MAC[0]&1 != 0 {
+		return fmt.Errorf("MAC %s: want a unicast address for af_packet and af_xdp, and none for others", d.MAC)
 	}
 	if d.RxQueues > 256 || d.TxQueues > 256 {
 		return fmt.Errorf("queues %d and %d: want at most 256 each way", d.RxQueues, d.TxQueues)

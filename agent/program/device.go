@@ -122,7 +122,7 @@ func (p *Program) created(o dataplane.Interface, e vpp.Exchange, socket uint32) 
 	case dataplane.Tap:
 		return createdTap(hostEnd{d.Netns, d.HostName}, e)
 	case dataplane.NIC:
-		return p.createdNIC(d, e)
+		return p.createdNIC(o, d, e)
 	case dataplane.Bond:
 		r, ok := e.Reply.(*bond.BondCreate2Reply)
 		return port{index: uint32(r.SwIfIndex), driver: driverBond}, ok && e.Err == nil
@@ -166,6 +166,12 @@ func (p *Program) settings(b *batch, i int, o, was dataplane.Interface) {
 		// No dump shows it: it comes before the tag, without which the interface does not
 		// count as made.
 		b.add(i, enableIP6(index), nil)
+	}
+	if fresh && p.cuts(o) {
+		b.add(i, cutExchange(index), nil) // before the tag, too
+	}
+	if mac, ok := setsMAC(o); fresh && ok {
+		b.add(i, macExchange(index, mac), nil) // before the tag: one with another address is not made
 	}
 	if fresh && !tagged(o) {
 		b.add(i, tagExchange(index, p.tag(o)), nil)
@@ -260,6 +266,9 @@ func (p *Program) deleteInterfaces(ctx context.Context, steps []dataplane.Step) 
 		}
 		delete(p.ports, o.Name)
 		delete(p.sockets, port.socket)
+		if port.nic.Driver == dataplane.NICAFXDP {
+			delete(p.named, o.Name) // the next of that name is a new one
+		}
 		b.fail(i, p.removeKernelSide(port))
 	}
 	return b.errs

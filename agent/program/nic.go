@@ -47,14 +47,14 @@ func parseNICSettings(text string) (s nicSettings, ok bool) {
 	return s, driver >= 0
 }
 
-// observeNICs takes the word of the tags. Only a packet socket has an address of ours.
+// observeNICs takes the word of the tags. Only sockets have an address of ours.
 func (p *Program) observeNICs(seen *observed) {
 	for name, settings := range seen.settings {
 		s, ok := parseNICSettings(settings)
 		if !ok {
 			continue
 		}
-		if s.Driver == dataplane.NICAFPacket {
+		if s.Driver.OwnMAC() {
 			s.MAC = dataplane.MAC(seen.details[name].L2Address)
 		}
 		port := p.ports[name]
@@ -65,7 +65,8 @@ func (p *Program) observeNICs(seen *observed) {
 }
 
 // nicExchange makes the interface; that of a dpdk port is there since the machine's start,
-// and is given our tag.
+// and is given our tag. So is one on AF_XDP that an attempt made which ended before the tag:
+// the queues have no room for another.
 func (p *Program) nicExchange(o dataplane.Interface, d dataplane.NIC) (vpp.Exchange, error) {
 	if n := len(p.tag(o)); n > tagMax {
 		return vpp.Exchange{}, fmt.Errorf("its tag has %d bytes, and the machine keeps %d: give it a shorter name", n, tagMax)
@@ -87,6 +88,9 @@ func (p *Program) nicExchange(o dataplane.Interface, d dataplane.NIC) (vpp.Excha
 			Reply: &af_packet.AfPacketCreateV3Reply{},
 		}, nil
 	case dataplane.NICAFXDP:
+		if index, ok := p.named[o.Name]; ok {
+			return tagExchange(interface_types.InterfaceIndex(index), p.tag(o)), nil
+		}
 		queues := d.RxQueues
 		if queues == 0 {
 			queues = allQueues
@@ -119,6 +123,20 @@ func ringOr(n, otherwise uint16) uint16 {
 	return n
 }
 
+// setsMAC says whether the interface comes with an address that VPP thought of, another one
+// each time, and is given ours.
+func setsMAC(o dataplane.Interface) (mac dataplane.MAC, ok bool) {
+	d, ok := o.Device.(dataplane.NIC)
+	return d.MAC, ok && d.Driver == dataplane.NICAFXDP
+}
+
+func macExchange(index interface_types.InterfaceIndex, mac dataplane.MAC) vpp.Exchange {
+	return vpp.Exchange{
+		Request: &interfaces.SwInterfaceSetMacAddress{SwIfIndex: index, MacAddress: [6]byte(mac)},
+		Reply:   &interfaces.SwInterfaceSetMacAddressReply{},
+	}
+}
+
 // pciExchange makes what VPP drives by itself.
 func pciExchange(d dataplane.NIC) (vpp.Exchange, error) {
 	a, err := dataplane.ParsePCI(d.Port)
@@ -147,7 +165,7 @@ func pciExchange(d dataplane.NIC) (vpp.Exchange, error) {
 
 // createdNIC reads the answer. A packet socket that exists already was made by an attempt
 // that ended before it was tagged; the answer names it.
-func (p *Program) createdNIC(d dataplane.NIC, e vpp.Exchange) (port, bool) {
+func (p *Program) createdNIC(o dataplane.Interface, d dataplane.NIC, e vpp.Exchange) (port, bool) {
 	made := port{driver: driverNIC, nic: d}
 	if e.Err != nil && (d.Driver != dataplane.NICAFPacket || !errors.Is(e.Err, api.IF_ALREADY_EXISTS)) {
 		return port{}, false
@@ -155,6 +173,9 @@ func (p *Program) createdNIC(d dataplane.NIC, e vpp.Exchange) (port, bool) {
 	switch r := e.Reply.(type) {
 	case *interfaces.SwInterfaceTagAddDelReply:
 		made.index = p.named[d.Port]
+		if d.Driver == dataplane.NICAFXDP {
+			made.index = p.named[o.Name]
+		}
 	case *af_packet.AfPacketCreateV3Reply:
 		made.index = uint32(r.SwIfIndex)
 	case *af_xdp.AfXdpCreateV3Reply:

@@ -133,6 +133,7 @@ buffers { page-size 4k buffers-per-numa 8192 }
 plugins {
   plugin default { disable }
   plugin af_packet_plugin.so { enable }
+  plugin af_xdp_plugin.so { enable }
   plugin urpf_plugin.so { enable }
   plugin ping_plugin.so { enable }
   plugin memif_plugin.so { enable }

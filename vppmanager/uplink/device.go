@@ -47,7 +47,7 @@ func nic(u startup.Uplink, mac dataplane.MAC) (dataplane.NIC, error) {
 	default:
 		d.Port = u.Link
 	}
-	if driver == dataplane.NICAFPacket {
+	if driver.OwnMAC() {
 		d.MAC = mac
 	}
 	for _, n := range []struct {

@@ -8,10 +8,12 @@ import (
 	"os"
 	"slices"
 
+	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/millrace/millrace/dataplane"
+	"github.com/millrace/millrace/internal/nodeconfig"
 	"github.com/millrace/millrace/vppmanager/startup"
 )
 
@@ -50,29 +52,44 @@ func readyLink(name string) error {
 // the kernel's, and permanent entries for the gateways. It comes after the host's own
 // settings: the kernel takes no route through a gateway that is behind another. And it is to
 // be repeated after each Wire: a dataplane that takes a tap over sets its address, at which
-// the kernel forgets all neighbours. A link that IPv6 is switched off on is let be.
+// the kernel forgets all neighbours. A link that IPv6 is switched off on gets none of that.
+//
+// A veth towards an uplink that takes no packets of 64 kB is to send none: of what a packet
+// socket reads, VPP 25.10 cannot cut those of IPv4 (vnet/gso/gso.h takes them for IPv6 unless
+// the header's checksum is left to it, and plugins/af_packet does not).
 func Dress(uplinks []startup.Uplink) error {
-	w := wiring{}
+	var errs []error
 	for _, u := range uplinks {
+		w := wiring{}
 		if err := w.addUplink(u); err != nil {
 			return fmt.Errorf("uplink %s: %w", u.Name, err)
 		}
-	}
-	var errs []error
-	for i := range w.sites {
-		if s := &w.sites[i]; s.link != "" {
-			if err := s.dress(); err != nil {
-				errs = append(errs, fmt.Errorf("dress host link %s: %w", s.link, err))
+		for i := range w.sites {
+			if s := &w.sites[i]; s.link != "" {
+				if err := s.dress(takesWhole(u)); err != nil {
+					errs = append(errs, fmt.Errorf("dress host link %s: %w", s.link, err))
+				}
 			}
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (s *site) dress() error {
+// takesWhole says whether an uplink takes packets that are larger than its MTU, and has them
+// cut by the kernel.
+func takesWhole(u startup.Uplink) bool {
+	return u.Driver == nodeconfig.DriverAFPacket && u.Bond == nil
+}
+
+func (s *site) dress(whole bool) error {
 	dev, err := netlink.LinkByName(s.link)
 	if err != nil {
 		return err
+	}
+	if dev.Type() == "veth" && !whole {
+		if err := sendSegments(s.link); err != nil {
+			return fmt.Errorf("have it send segments: %w", err)
+		}
 	}
 	if err := netlink.LinkSetUp(dev); err != nil {
 		return fmt.Errorf("set it up: %w", err)
@@ -105,6 +122,20 @@ func (s *site) dress() error {
 		}
 	}
 	return nil
+}
+
+// sendSegments has the kernel cut what it sends by a link before the link has it.
+func sendSegments(link string) error {
+	e, err := ethtool.NewEthtool()
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	off := map[string]bool{}
+	for _, kind := range []string{"tcp", "tcp-ecn", "tcp-mangleid", "tcp6", "udp"} {
+		off["tx-"+kind+"-segmentation"] = false
+	}
+	return e.Change(link, off)
 }
 
 // gateways6 are the IPv6 next hops of the host's routes.
