@@ -11,7 +11,8 @@
 // a reboot, since drivers, huge pages, sysctls, modules and links start anew.
 //
 // What it does not put back: traffic classes and filters, memberships in multicast groups,
-// XDP programs, VFs, the addresses of interrupts, and modules that others use by now.
+// VFs, the addresses of interrupts, and modules that others use by now. A NIC with an XDP
+// program is not taken in the first place.
 package change
 
 import (
@@ -185,6 +186,8 @@ func kindOf(k startup.ChangeKind) kind {
 		return kind{lookLink, doFlush, undoNothing}
 	case startup.HostTap:
 		return kind{lookTap, doNothing, undoTap}
+	case startup.XDPProgram:
+		return kind{lookXDP, doNothing, undoXDP}
 	}
 	return kind{}
 }
@@ -193,13 +196,15 @@ func kindOf(k startup.ChangeKind) kind {
 type state struct {
 	Modules []string  `json:"modules,omitempty"` // of LoadModule: before, those loaded of the ones it needs; after, those it loaded
 	Pages   int       `json:"pages,omitempty"`   // of AddHugePages: persistent ones
-	Value   string    `json:"value,omitempty"`   // of SetSysctl and OverrideDriver
+	Value   string    `json:"value,omitempty"`   // of SetSysctl and OverrideDriver; of XDPProgram: where it is pinned
 	Driver  string    `json:"driver,omitempty"`  // of Unbind and Probe; "" = none
 	Module  string    `json:"module,omitempty"`  // of Unbind: the one Driver is in
 	Links   []linkRef `json:"links,omitempty"`   // of Unbind: those on the device
 	Link    *linkRef  `json:"link,omitempty"`    // of what is done to a link; of HostTap: one that had the name
 	Master  string    `json:"master,omitempty"`  // of ReleaseMember
 	Saved   *settings `json:"saved,omitempty"`   // of SaveLink
+	Since   int64     `json:"since,omitempty"`   // of XDPProgram: seconds since boot at which the link had none
+	Pins    bool      `json:"pins,omitempty"`    // of XDPProgram: libxdp's directory of pins was there
 }
 
 // linkRef is a link of a device as it was.

@@ -28,7 +28,7 @@ func check(c startup.Change) error {
 		return checkPCI(c.PCI)
 	case startup.RenameLink:
 		return errors.Join(checkLink("link", c.Link), checkLink("new name", c.Name))
-	case startup.SaveLink, startup.ReleaseMember, startup.LinkDown, startup.FlushLink, startup.HostTap:
+	case startup.SaveLink, startup.ReleaseMember, startup.LinkDown, startup.FlushLink, startup.HostTap, startup.XDPProgram:
 		return checkLink("link", c.Link)
 	}
 	return fmt.Errorf("kind of change %q: there is none", c.Kind)

@@ -70,6 +70,12 @@ func (o order) run() (points int, err error) {
 		return points, errors.Join(h.Undo(context.Background(), j), j.Close())
 	}
 	err = h.Apply(context.Background(), j, o.Apply)
+	for _, c := range o.Apply {
+		if c.Kind == startup.XDPProgram && err == nil {
+			err = attach(h, c.Link, socketProgram)
+			h.reached("XDP program")
+		}
+	}
 	for _, name := range o.Settle {
 		if err == nil {
 			err = o.stand(h, j, name)

@@ -160,7 +160,7 @@ func (s state) fits(c startup.Change) error {
 			return errors.New("the settings of the link are missing")
 		}
 		return s.Saved.valid()
-	case startup.ReleaseMember, startup.LinkDown, startup.RenameLink, startup.FlushLink:
+	case startup.ReleaseMember, startup.LinkDown, startup.RenameLink, startup.FlushLink, startup.XDPProgram:
 		if s.Link == nil {
 			return errors.New("the link is missing")
 		}

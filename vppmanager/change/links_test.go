@@ -27,6 +27,7 @@ func beside() []startup.Change {
 		{Kind: startup.FlushLink, Link: "p-eth1"},
 		{Kind: startup.SetSysctl, Path: "net/ipv6/conf/p-eth1/disable_ipv6", Value: "1"},
 		{Kind: startup.SetSysctl, Path: "net/ipv4/conf/p-eth1/arp_ignore", Value: "8"},
+		{Kind: startup.XDPProgram, Link: "p-eth1"},
 		{Kind: startup.LinkDown, Link: "mv1"},
 		{Kind: startup.RenameLink, Link: "mv1", Name: "p-mv1"},
 		{Kind: startup.FlushLink, Link: "p-mv1"},

@@ -43,7 +43,7 @@ func (d *dump) link(l netlink.Link, names, kinds map[int]string) Link {
 	a := l.Attrs()
 	n := inventory.NIC{
 		Name: a.Name, AltNames: a.AltNames, Index: a.Index, Kind: kind(l), MTU: a.MTU, Bus: a.ParentDevBus,
-		MAC: a.HardwareAddr.String(), Permanent: a.PermHWAddr.String(), XDP: xdp(a.Xdp),
+		MAC: a.HardwareAddr.String(), Permanent: a.PermHWAddr.String(), XDP: d.xdp(a.Xdp),
 		Up: a.RawFlags&unix.IFF_UP != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0,
 		Master: names[a.MasterIndex], MasterIs: kinds[a.MasterIndex],
 	}
@@ -89,7 +89,7 @@ func (d *dump) hang(n *inventory.NIC) {
 	}
 }
 
-func xdp(x *netlink.LinkXdp) string {
+func (d *dump) xdp(x *netlink.LinkXdp) string {
 	if x == nil || !x.Attached {
 		return ""
 	}
@@ -99,7 +99,11 @@ func xdp(x *netlink.LinkXdp) string {
 	if mode == "" {
 		mode = "in several ways"
 	}
-	return fmt.Sprintf("id %d %s", x.ProgId, mode)
+	where := fmt.Sprintf("id %d %s", x.ProgId, mode)
+	if name := d.programs[x.ProgId]; name != "" {
+		return fmt.Sprintf("%s (%s)", name, where)
+	}
+	return where
 }
 
 func (d *dump) bond(b *netlink.Bond, names map[int]string) *inventory.Bond {

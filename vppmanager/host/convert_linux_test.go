@@ -34,6 +34,7 @@ func TestDumpValue(t *testing.T) {
 	loopback.EncapType = "loopback"
 	_, subnet, _ := net.ParseCIDR("10.1.0.0/16")
 	d := dump{
+		programs: map[uint32]string{12: "cil_xdp_entry"},
 		links: []netlink.Link{
 			bond, &netlink.Device{LinkAttrs: member}, &netlink.Device{LinkAttrs: loopback}, &netlink.Veth{LinkAttrs: elsewhere},
 			&netlink.Vlan{LinkAttrs: vlan, VlanId: 100, VlanProtocol: netlink.VLAN_PROTOCOL_8021AD},
@@ -64,7 +65,7 @@ func TestDumpValue(t *testing.T) {
 			Bond: &inventory.Bond{Mode: "802.3ad", XmitHash: "layer3+4", LACPFast: true, Members: []string{"eth0"}, Active: "eth0"}}},
 		{NIC: inventory.NIC{Name: "bond0.100", Index: 6, Kind: "vlan", MTU: 1500, Up: true, VLAN: &inventory.VLAN{Parent: "bond0", ID: 100, Tag: "802.1ad"},
 			Routes: []inventory.Route{first, six}, Neighbors: []inventory.Neighbor{{Addr: netip.MustParseAddr("10.0.0.1"), MAC: "02:00:00:00:00:01"}}}},
-		{NIC: inventory.NIC{Name: "eth0", Index: 3, MTU: 1500, Up: true, Bus: "pci", Master: "bond0", MasterIs: "bond", XDP: "id 12 in the driver",
+		{NIC: inventory.NIC{Name: "eth0", Index: 3, MTU: 1500, Up: true, Bus: "pci", Master: "bond0", MasterIs: "bond", XDP: "cil_xdp_entry (id 12 in the driver)",
 			Routes: []inventory.Route{second}}, Parent: "0000:03:00.0"},
 		{NIC: inventory.NIC{Name: "eth9", Index: 7, Kind: "veth", MTU: 1500, Up: true}},
 	}

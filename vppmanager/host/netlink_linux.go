@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,7 @@ type dump struct {
 	routes    []netlink.Route
 	rules     []netlink.Rule
 	neighbors []netlink.Neigh
+	programs  map[uint32]string // names of XDP programs on links, those that have one
 }
 
 // Links implements Kernel.
@@ -41,12 +43,33 @@ func (d *dump) read(h *netlink.Handle) error {
 	if d.links, err = whole(h.LinkList); err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
+	d.readPrograms()
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		if err := d.readFamily(h, family); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// readPrograms finds out what the XDP programs on links are called. One whose name cannot be
+// had, for lack of a right or because it has gone since, has its number.
+func (d *dump) readPrograms() {
+	d.programs = map[uint32]string{}
+	for _, l := range d.links {
+		x := l.Attrs().Xdp
+		if x == nil || !x.Attached {
+			continue
+		}
+		p, err := ebpf.NewProgramFromID(ebpf.ProgramID(x.ProgId))
+		if err != nil {
+			continue
+		}
+		if info, err := p.Info(); err == nil {
+			d.programs[x.ProgId] = info.Name
+		}
+		p.Close()
+	}
 }
 
 // readFamily reads one of IPv4 and IPv6. The kernel answers for all families when it was

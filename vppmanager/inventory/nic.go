@@ -33,7 +33,7 @@ type NIC struct {
 	Bond      *Bond      `json:"bond,omitempty"`
 	VLAN      *VLAN      `json:"vlan,omitempty"`
 	Offloads  []string   `json:"offloads,omitempty"` // features that are on, by ethtool's names
-	XDP       string     `json:"xdp,omitempty"`      // program attached: "id 12 in the driver"
+	XDP       string     `json:"xdp,omitempty"`      // program attached: "xdp_pass (id 12 in the driver)"
 	Addresses []Address  `json:"addresses,omitempty"`
 	Routes    []Route    `json:"routes,omitempty"`    // all tables, through this link
 	Neighbors []Neighbor `json:"neighbors,omitempty"` // permanent ones

@@ -61,6 +61,9 @@ const (
 	// HostTap announces the link through which the host reaches the network from here on;
 	// the dataplane makes it. Undone by deleting it, if it is a tun or veth.
 	HostTap ChangeKind = "host-tap"
+	// XDPProgram announces that VPP attaches an XDP program to a link, which stays there
+	// when VPP ends. Undone by detaching it, if it is VPP's.
+	XDPProgram ChangeKind = "xdp-program"
 )
 
 // String is one line for the printed plan.

@@ -175,6 +175,9 @@ func standBeside(t taken, u Uplink) []Change {
 	}
 	all = append(all, Change{Kind: FlushLink, Link: name, Why: "its addresses move"})
 	all = append(all, Change{Kind: SetSysctl, Path: "net/ipv6/conf/" + name + "/disable_ipv6", Value: "1", Why: "the kernel would speak there in its own name"})
+	if t.choice.Driver == nodeconfig.DriverAFXDP {
+		all = append(all, Change{Kind: XDPProgram, Link: name, Why: "VPP attaches a program that hands it the packets"})
+	}
 	for _, v := range t.vlans {
 		all = append(all, asideVLAN(t, v)...)
 	}

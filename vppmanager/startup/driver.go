@@ -44,7 +44,30 @@ func (j judge) drivers(nic inventory.NIC) []DriverChoice {
 			}
 		}
 	}
+	if why := j.programmed(nic); why != "" {
+		for i := range choices {
+			choices[i].PCIDriver, choices[i].Works, choices[i].Why = "", false, why
+		}
+	}
 	return choices
+}
+
+// programmed is why a NIC with an XDP program is not taken, or "". With another driver the
+// program would be lost, and beside a socket it would decide what arrives.
+func (j judge) programmed(nic inventory.NIC) string {
+	all := []inventory.NIC{nic}
+	if nic.Bond != nil {
+		for _, name := range nic.Bond.Members {
+			member, _ := j.node.NIC(name)
+			all = append(all, member)
+		}
+	}
+	for _, n := range all {
+		if n.XDP != "" {
+			return fmt.Sprintf("%s has the XDP program %s: end what has put it there, or detach it (ip link set %s xdp off)", n.Name, n.XDP, n.Name)
+		}
+	}
+	return ""
 }
 
 // fits is why a driver is nothing for a device, or "".
@@ -160,10 +183,8 @@ func (j judge) afXDP(nic inventory.NIC) DriverChoice {
 		c.Why = "the kernel has no link on it"
 	case nic.Kind != "" && nic.Kind != "veth":
 		c.Why = "a " + nic.Kind + " hands no packets to AF_XDP"
-	case nic.XDP != "":
-		c.Why = "another XDP program is attached (" + nic.XDP + "): detach it"
 	case nic.MTU > maxXDPFrame:
-		c.Why = fmt.Sprintf("its MTU of %d is above %d, which is what fits into a buffer of VPP", nic.MTU, maxXDPFrame)
+		c.Why = fmt.Sprintf("its MTU of %d is above %d, which is what fits into a buffer of VPP: lower it (ip link set %s mtu %d) if the network allows", nic.MTU, maxXDPFrame, nic.Name, maxXDPFrame)
 	case !kernelAtLeast(j.node.Kernel, 5, 4):
 		c.Why = "the kernel " + j.node.Kernel + " is older than 5.4"
 	case !j.plugin("af_xdp"):

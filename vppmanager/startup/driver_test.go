@@ -55,7 +55,9 @@ func TestDrivers(t *testing.T) {
 		}, []string{packet, xdp}, map[string]string{dpdk: "/dev/vfio/vfio (operation not permitted)"}},
 		{"VPP without dpdk", driven("8086", "1572", "i40e"), func(i *n) { i.Plugins = []string{"af_packet"} }, []string{packet}, map[string]string{dpdk: "no dpdk plugin", xdp: "no af_xdp plugin"}},
 		{"jumbo", driven("8086", "1572", "i40e"), func(i *n) { i.NICs[0].MTU = 9000 }, []string{dpdk, packet}, map[string]string{xdp: "MTU of 9000"}},
-		{"XDP in use", driven("8086", "1572", "i40e"), func(i *n) { i.NICs[0].XDP = "id 12 name cil" }, []string{dpdk, packet}, map[string]string{xdp: "id 12 name cil"}},
+		{"XDP in use", driven("8086", "1572", "i40e"), func(i *n) { i.NICs[0].XDP = "cil (id 12 in the driver)" }, nil, map[string]string{
+			dpdk: "eth0 has the XDP program cil (id 12 in the driver)", packet: "ip link set eth0 xdp off",
+		}},
 		{"old kernel", driven("8086", "1572", "i40e"), func(i *n) { i.Kernel = "4.19.0-27-amd64" }, []string{dpdk, packet}, map[string]string{xdp: "older than 5.4"}},
 		{"PF with VFs", driven("8086", "1572", "i40e"), func(i *n) { i.Devices[1].VFs = 4 }, []string{packet, xdp}, map[string]string{dpdk: "4 virtual functions"}},
 		{"unbound", driven("8086", "1572", ""), func(i *n) { i.NICs[0].Name = "" }, []string{dpdk}, map[string]string{packet: "no link"}},

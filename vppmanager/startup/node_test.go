@@ -85,6 +85,10 @@ var library = []struct {
 	{"vlan-only", "bond-vlan", func(c *nodeconfig.Config) { c.Uplinks = uplinks("bond0.200") }},
 	{"no-iommu", "no-iommu", func(c *nodeconfig.Config) { c.Uplinks, c.VPP.AllowNoIOMMU = uplinks("enp3s0"), true }},
 	{"no-iommu-kept", "no-iommu", func(c *nodeconfig.Config) { c.Uplinks = uplinks("enp3s0", "enp2s0") }},
+	{"no-iommu-afxdp", "no-iommu", func(c *nodeconfig.Config) {
+		c.Uplinks = uplinks("enp3s0")
+		c.Uplinks[0].Driver = nodeconfig.DriverAFXDP
+	}},
 	{"arm64", "arm64", func(c *nodeconfig.Config) { c.Uplinks, c.VPP.Workers = uplinks("enP13p1s0f0np0"), 3 }},
 	{"laptop-2core", "laptop-2core", func(c *nodeconfig.Config) { c.Uplinks = uplinks("enp3s0") }},
 	{"laptop-2core-engine", "laptop-2core", func(c *nodeconfig.Config) {

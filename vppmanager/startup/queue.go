@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"strings"
 
 	"github.com/millrace/millrace/internal/nodeconfig"
 	"github.com/millrace/millrace/vppmanager/inventory"
@@ -44,6 +45,14 @@ func planQueues(inv inventory.Node, t taken, th threads) (queues, []int, error) 
 			refuse("rxQueues", "af_xdp has to serve all of the NIC's %d receive queues: leave it at 0, or change the NIC first (ethtool -L %s combined %d)", have, nic.Name, q.rx)
 		}
 		q.rx = have
+		for _, ring := range []struct {
+			field string
+			n     int
+		}{{"rxRing", q.rxRing}, {"txRing", q.txRing}} {
+			if ring.n != 0 && (ring.n&(ring.n-1) != 0 || ring.n < 256 || ring.n > 32768) {
+				refuse(ring.field, "af_xdp takes a power of two from 256 to 32768, not %d", ring.n)
+			}
+		}
 	case nodeconfig.DriverAFPacket:
 		if q.rxRing != 0 || q.txRing != 0 {
 			refuse("rxRing", "rings of packet sockets lie in the kernel and have their own size: leave rxRing and txRing at 0")
@@ -65,6 +74,9 @@ func planQueues(inv inventory.Node, t taken, th threads) (queues, []int, error) 
 		{"rxQueues", t.want.RxQueues, nic.MaxQueues}, {"txQueues", t.want.TxQueues, nic.MaxQueues},
 		{"rxRing", t.want.RxRing, nic.MaxRxRing}, {"txRing", t.want.TxRing, nic.MaxTxRing},
 	} {
+		if ofSocket := t.choice.Driver == nodeconfig.DriverAFXDP && strings.HasSuffix(limit.field, "Ring"); ofSocket {
+			continue
+		}
 		if limit.max > 0 && limit.want > limit.max {
 			refuse(limit.field, "%d is more than %s has (%d)", limit.want, nameNIC(nic), limit.max)
 		}
@@ -84,8 +96,12 @@ func (q *queues) fill(nic inventory.NIC, driver nodeconfig.Driver, workers, thre
 	if driver == nodeconfig.DriverDPDK && (nic.Driver == "virtio_net" || nic.Driver == "virtio-pci") {
 		ring = 256 // as VPP has it for virtio (dpdk/device/driver.c)
 	}
-	q.rxRing = orWhole(q.rxRing, clamp(ring, nic.MaxRxRing))
-	q.txRing = orWhole(q.txRing, clamp(ring, nic.MaxTxRing))
+	rx, tx := nic.MaxRxRing, nic.MaxTxRing
+	if driver == nodeconfig.DriverAFXDP {
+		rx, tx = 0, 0 // its rings are the socket's
+	}
+	q.rxRing = orWhole(q.rxRing, clamp(ring, rx))
+	q.txRing = orWhole(q.txRing, clamp(ring, tx))
 }
 
 // clamp lowers n to the limit; 0 is no limit.

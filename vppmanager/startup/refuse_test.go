@@ -123,6 +123,14 @@ func TestRefusals(t *testing.T) {
 			cfg.Uplinks = uplinks("enp3s0")
 			cfg.Uplinks[0].Driver, cfg.Uplinks[0].RxQueues = "af_xdp", 2
 		}, []string{"all of the NIC's 4 receive queues", "ethtool -L enp3s0 combined 2"}},
+		{"rings of af_xdp", "no-iommu", nil, func(cfg *c) {
+			cfg.Uplinks = uplinks("enp3s0")
+			cfg.Uplinks[0].Driver, cfg.Uplinks[0].RxRing, cfg.Uplinks[0].TxRing = "af_xdp", 1000, 128
+		}, []string{"uplinks[0].rxRing: af_xdp takes a power of two from 256 to 32768, not 1000", "uplinks[0].txRing: af_xdp takes"}},
+		{"MTU of af_xdp", "no-iommu", func(i *n) { nic(i, "enp3s0").MTU = 9000 }, first(driver("af_xdp"), "enp3s0"),
+			[]string{"af_xdp does not work for enp3s0 (0000:03:00.0): its MTU of 9000 is above 1774", "ip link set enp3s0 mtu 1774"}},
+		{"another's XDP program", "no-iommu", func(i *n) { nic(i, "enp3s0").XDP = "cil_xdp_entry (id 12 in the driver)" }, first(nil, "enp3s0"),
+			[]string{"uplinks[0]: enp3s0 has the XDP program cil_xdp_entry (id 12 in the driver)"}},
 		{"queues of rdma", "arm64", nil, func(cfg *c) { cfg.Uplinks = uplinks("enP13p1s0f0np0"); cfg.Uplinks[0].RxQueues = 3 }, []string{"rdma takes a power of two, not 3"}},
 		{"workers beyond the cpuset", "metal-2socket", func(i *n) { i.Cpuset = []int{0, 1} }, func(cfg *c) { cfg.Uplinks, cfg.VPP.Workers = uplinks("ens1f0"), 2 },
 			[]string{"2 workers and the main thread need 3 CPUs, this process may use 2 (0-1)"}},

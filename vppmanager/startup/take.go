@@ -186,6 +186,9 @@ func chooseDrivers(inv inventory.Node, cfg nodeconfig.Config, which nodeconfig.D
 }
 
 func (t *taken) choose(j judge) error {
+	if why := j.programmed(t.nic); why != "" {
+		return fmt.Errorf("%s: %s", t.at, why)
+	}
 	choices := j.drivers(t.nic)
 	i := slices.IndexFunc(choices, func(c DriverChoice) bool {
 		if t.want.Driver == nodeconfig.DriverAuto {

@@ -95,7 +95,7 @@ func (h *hostState) step(inv inventory.Node, c Change) {
 			bad("is saved twice")
 		}
 		h.saved[c.Link] = true
-	case LinkDown, FlushLink, RenameLink, ReleaseMember:
+	case LinkDown, FlushLink, RenameLink, ReleaseMember, XDPProgram:
 		h.link(c, bad)
 	case SetSysctl:
 		if c.Path == "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode" {
