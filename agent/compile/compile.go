@@ -111,6 +111,7 @@ func compile(s cluster.Snapshot, changed cluster.Changes, node string, o Options
 		served = append(served, a)
 	}
 	c.host(served)
+	c.peers(s.Nodes, node)
 	c.guard(s, changed, served, policies)
 	if c.err != nil {
 		return Result{}, fmt.Errorf("compile node %q: %w", node, c.err)

@@ -43,6 +43,8 @@ func options(t *testing.T, comment []byte) Options {
 				o.MemifDMA = f.Value == "true"
 			case "host":
 				o.HostName = f.Value
+			case "uplink":
+				o.Uplinks = append(o.Uplinks, uplink(f.Value))
 			default:
 				err = fmt.Errorf("unknown option %s", f.Key)
 			}
@@ -52,6 +54,18 @@ func options(t *testing.T, comment []byte) Options {
 		}
 	}
 	return o
+}
+
+// uplink reads name,mtu,mode and then addresses with the lengths of their subnets.
+func uplink(text string) dataplane.Uplink {
+	parts := strings.Split(text, ",")
+	u := dataplane.Uplink{Name: parts[0], Mode: map[string]dataplane.UplinkMode{"own": dataplane.UplinkOwn, "share": dataplane.UplinkShare}[parts[2]]}
+	fmt.Sscan(parts[1], &u.MTU)
+	for _, a := range parts[3:] {
+		p := netip.MustParsePrefix(a)
+		u.Addresses, u.Subnets = append(u.Addresses, p.Addr()), append(u.Subnets, p.Masked())
+	}
+	return u
 }
 
 // TestScenarios compiles each testdata/*.txtar: its snapshot section must give its state

@@ -26,6 +26,10 @@ func (r *rig) agent(pod *netnstest.Namespace) *program.Program {
 		Name:      "n",
 		Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("2001:db8::9")},
 		PodCIDRs:  prefixes("10.1.0.0/24", "fd01::/64"),
+	}, "peer": {
+		Name:      "peer",
+		Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
+		PodCIDRs:  prefixes("10.2.0.0/24", "fd02::/64"),
 	}}}.WithAttachments(1, []cluster.Attachment{{
 		ID: cluster.AttachmentID{ContainerID: pod.Name, IfName: "eth0"}, Netns: pod.Path,
 		Pod:       cluster.PodKey{Namespace: "default", Name: "pod"},
@@ -36,6 +40,7 @@ func (r *rig) agent(pod *netnstest.Namespace) *program.Program {
 		r.Fatal(err)
 	}
 	o := compile.Defaults()
+	o.Uplinks = p.Uplinks()
 	have, err := p.Observe(r.Context())
 	if err != nil {
 		r.Fatal(err)
@@ -96,6 +101,9 @@ func TestIntegrationPod(t *testing.T) {
 		out, pod := single(r), netnstest.New(r.T)
 		r.ip(out, "route", "add", "10.1.0.0/24", "via", "192.0.2.9")
 		r.ip(out, "route", "add", "fd01::/64", "via", "2001:db8::9")
+		for _, a := range []string{"10.2.0.2/32", "fd02::2/128"} {
+			r.ip(out, "addr", "add", a, "dev", "lo") // a pod of a neighbour
+		}
 		p := r.agent(pod)
 		r.wired()
 		for _, to := range []string{"203.0.113.1", "2001:db8:f::1"} {
@@ -104,6 +112,10 @@ func TestIntegrationPod(t *testing.T) {
 			r.datagrams(pod, out, to)
 			r.refused(pod, to)
 			r.ping(nil, to)
+		}
+		for _, to := range []string{"10.2.0.2", "fd02::2"} {
+			r.ping(pod, to)
+			r.stream(pod, out, to)
 		}
 		for _, to := range []string{"10.1.0.2", "fd01::2"} {
 			r.ping(out, to)

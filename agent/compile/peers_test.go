@@ -1,0 +1,77 @@
+package compile
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/millrace/millrace/cluster"
+	"github.com/millrace/millrace/dataplane"
+)
+
+// twoUplinks are a node's, in two subnets.
+func twoUplinks() []dataplane.Uplink {
+	return []dataplane.Uplink{
+		uplink("eth0,1500,own,192.0.2.1/24,2001:db8::1/64"),
+		uplink("eth1,1500,own,198.51.100.1/24"),
+	}
+}
+
+// TestPeersApart: a node that joins, leaves or changes its address touches its own objects
+// only.
+func TestPeersApart(t *testing.T) {
+	node := func(n byte, addresses ...string) cluster.Node {
+		c := cluster.Node{Name: "worker-" + string('0'+n), PodCIDRs: []netip.Prefix{
+			netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1, n, 0}), 24),
+			netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfd, 1: 1, 3: n}), 64),
+		}}
+		for _, a := range addresses {
+			c.Addresses = append(c.Addresses, netip.MustParseAddr(a))
+		}
+		return c
+	}
+	self := node(1, "192.0.2.1", "2001:db8::1")
+	walk := []struct {
+		what  string
+		nodes []cluster.Node
+		moves string // the node that the plan may speak of
+	}{
+		{"one peer", []cluster.Node{node(2, "192.0.2.2", "2001:db8::2")}, "2"},
+		{"another joins", []cluster.Node{node(2, "192.0.2.2", "2001:db8::2"), node(3, "192.0.2.3", "2001:db8::3")}, "3"},
+		{"a third, elsewhere", []cluster.Node{node(2, "192.0.2.2", "2001:db8::2"), node(3, "192.0.2.3", "2001:db8::3"), node(4, "203.0.113.4", "2001:db8:4::4")}, "4"},
+		{"one changes its address", []cluster.Node{node(2, "192.0.2.2", "2001:db8::2"), node(3, "192.0.2.33", "2001:db8::33"), node(4, "203.0.113.4", "2001:db8:4::4")}, "3"},
+		{"one moves to another subnet", []cluster.Node{node(2, "198.51.100.2"), node(3, "192.0.2.33", "2001:db8::33"), node(4, "203.0.113.4", "2001:db8:4::4")}, "2"},
+		{"one moves away", []cluster.Node{node(2, "203.0.113.2"), node(3, "192.0.2.33", "2001:db8::33"), node(4, "203.0.113.4", "2001:db8:4::4")}, "2"},
+		{"the third moves", []cluster.Node{node(2, "203.0.113.2"), node(3, "192.0.2.33", "2001:db8::33"), node(4, "203.0.113.44", "2001:db8:4::44")}, "4"},
+		{"one leaves", []cluster.Node{node(2, "203.0.113.2"), node(4, "203.0.113.44", "2001:db8:4::44")}, "3"},
+	}
+	o := Defaults()
+	o.Uplinks = twoUplinks()
+	before := compiled(t, o, self)
+	for _, step := range walk {
+		after := compiled(t, o, append(step.nodes, self)...)
+		plan := dataplane.Diff(before, after)
+		if len(plan) == 0 && step.moves != "4" {
+			t.Errorf("%s: nothing changes", step.what)
+		}
+		for _, s := range plan {
+			if key := s.Object.Key().String(); !strings.Contains(key, "10.1."+step.moves+".0") && !strings.Contains(key, "fd01:"+step.moves+"::") && !strings.Contains(key, "worker-"+step.moves) {
+				t.Errorf("%s: %s", step.what, s)
+			}
+		}
+		before = after
+	}
+}
+
+func compiled(t *testing.T, o Options, nodes ...cluster.Node) dataplane.State {
+	t.Helper()
+	s := cluster.Snapshot{Nodes: map[string]cluster.Node{}}
+	for _, n := range nodes {
+		s.Nodes[n.Name] = n
+	}
+	r, err := Compile(s, "worker-1", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.State
+}
