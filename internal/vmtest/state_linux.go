@@ -81,7 +81,7 @@ func (g *Guest) Settled(t testing.TB) State {
 // what goes before the command.
 func (g *Guest) Reaches(t testing.TB, addr string, in ...string) {
 	t.Helper()
-	ping := append(slices.Clone(in), "ping", "-q", "-c", "2", "-w", "30", addr)
+	ping := append(slices.Clone(in), "ping", "-q", "-i", "0.2", "-c", "2", "-w", "30", addr)
 	var r Result
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Second) {
 		if r = g.Try(t, ping...); r.OK() {

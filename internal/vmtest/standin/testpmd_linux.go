@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -96,7 +97,8 @@ func (p *testpmd) listen(from io.Reader) {
 }
 
 // ready waits until it forwards, and sets the links up. Nothing but frames of the device
-// shall pass them.
+// shall pass them: no IPv6 of the kernel's, and no ARP, since the kernel would answer for
+// each address of the host, with a MAC address that the next testpmd does not have.
 func (p *testpmd) ready(ctx context.Context, devices []device) error {
 	select {
 	case <-p.up:
@@ -111,7 +113,7 @@ func (p *testpmd) ready(ctx context.Context, devices []device) error {
 		}
 		link, err := netlink.LinkByName(linkOf(i))
 		if err == nil {
-			err = netlink.LinkSetUp(link)
+			err = errors.Join(netlink.LinkSetARPOff(link), netlink.LinkSetUp(link))
 		}
 		if err != nil {
 			return fmt.Errorf("set %s up: %w", linkOf(i), err)
