@@ -20,12 +20,17 @@ const (
 
 // nodeConfig is one that has the stand-in for VPP take NICs by DPDK.
 func nodeConfig(more string, links ...string) string {
+	return configFor(Tools+"/standin", more, links...)
+}
+
+// configFor is one that has a program take NICs by DPDK. What is more stands under vpp.
+func configFor(program, more string, links ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "apiVersion: millrace.io/v1alpha1\nkind: NodeConfig\ndataplane: vpp\nruntimeDir: /run/millrace/vpp\nstateDir: %s\nuplinks:\n", stateDir)
 	for _, l := range links {
 		fmt.Fprintf(&b, "- interface: %s\n  driver: dpdk\n", l)
 	}
-	fmt.Fprintf(&b, "vpp:\n  binary: %s/standin\n  buffersPerNuma: 16384\n  mainHeapSize: 256Mi\n%s", Tools, more)
+	fmt.Fprintf(&b, "vpp:\n  binary: %s\n  buffersPerNuma: 16384\n  mainHeapSize: 256Mi\n%s", program, more)
 	return b.String()
 }
 
@@ -35,13 +40,18 @@ type step struct {
 	run  func(*testing.T, *Guest, State)
 }
 
-// steps runs them on a furnished guest until one fails: what is left of it would only
-// confuse the others.
-func steps(t *testing.T, g *Guest, list ...step) {
+// steps runs them on a furnished guest, with a configuration.
+func steps(t *testing.T, g *Guest, config string, list ...step) {
 	t.Helper()
 	furnishes(t, g)
-	g.Write(t, configFile, nodeConfig("", "e0", "v0"))
-	before := g.Settled(t)
+	g.Write(t, configFile, config)
+	inTurn(t, g, g.Settled(t), list...)
+}
+
+// inTurn runs steps on a guest whose state is before, until one fails: what is left of it
+// would only confuse the others.
+func inTurn(t *testing.T, g *Guest, before State, list ...step) {
+	t.Helper()
 	for _, s := range list {
 		if !t.Run(s.name, func(t *testing.T) { s.run(t, g, before) }) {
 			return
@@ -53,7 +63,7 @@ func steps(t *testing.T, g *Guest, list ...step) {
 func TestIntegrationVMManager(t *testing.T) {
 	cards := append(Standard(), Card{Link: "b0", Model: E1000, Wire: 2, Place: Bridge}, Card{Link: "b1", Model: E1000, Wire: 2, Place: Bridge})
 	g := Boot(t, Machine{IOMMU: true, Cards: cards, Tools: []string{"./cmd/millrace", "./internal/vmtest/standin"}})
-	steps(t, g, step{"inspect", inspects}, step{"dry run", dryRun}, step{"refused", refuses})
+	steps(t, g, nodeConfig("", "e0", "v0"), step{"inspect", inspects}, step{"dry run", dryRun}, step{"refused", refuses})
 }
 
 // inspects compares what the manager sees with what was put there.

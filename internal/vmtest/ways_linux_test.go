@@ -14,8 +14,16 @@ import (
 // ends it.
 func TestIntegrationVMWays(t *testing.T) {
 	g := Boot(t, Machine{IOMMU: true, Cards: Standard(), Tools: []string{"./cmd/millrace", "./internal/vmtest/standin"}})
-	steps(t, g, step{"bad dataplane", badDataplane}, step{"stop", stops},
-		step{"kill dataplane", killsDataplane}, step{"kill manager", killsManager}, step{"reboot", reboots})
+	w := ways{config: nodeConfig("", "e0", "v0"), driver: "vfio-pci", says: "RX-packets:"}
+	steps(t, g, w.config, step{"bad dataplane", badDataplane}, step{"stop", w.stops},
+		step{"kill dataplane", w.killsDataplane}, step{"kill manager", w.killsManager}, step{"reboot", w.reboots})
+}
+
+// ways are what ends a manager that has taken both NICs.
+type ways struct {
+	config string
+	driver string // of the kernel, that the devices have while they are taken
+	says   string // what the dataplane says at its end
 }
 
 // managed is a manager in the guest.
@@ -88,30 +96,30 @@ func carries(t *testing.T, g *Guest, driver string, before State) {
 }
 
 // stops: both NICs are taken by DPDK, carry the host's traffic, and come back.
-func stops(t *testing.T, g *Guest, before State) {
+func (w ways) stops(t *testing.T, g *Guest, before State) {
 	m := startManager(t, g)
-	carries(t, g, "vfio-pci", before)
+	carries(t, g, w.driver, before)
 	m.stop()
-	if out := m.Output(); !strings.Contains(out, "RX-packets:") {
-		t.Errorf("DPDK told nothing of packets:\n%s", out)
+	if out := m.Output(); !strings.Contains(out, w.says) {
+		t.Errorf("the dataplane did not say %q:\n%s", w.says, out)
 	}
 	g.Returns(t, before)
 }
 
 // killsDataplane: the NICs stay where they are, and the next dataplane goes on.
-func killsDataplane(t *testing.T, g *Guest, before State) {
+func (w ways) killsDataplane(t *testing.T, g *Guest, before State) {
 	m := startManager(t, g)
-	carries(t, g, "vfio-pci", before)
+	carries(t, g, w.driver, before)
 	g.Run(t, "kill", "-9", m.dataplane())
 	m.ready(2)
-	carries(t, g, "vfio-pci", before)
+	carries(t, g, w.driver, before)
 	m.stop()
 	g.Returns(t, before)
 }
 
 // killsManager: its dataplane dies with it, and either the next manager or the verb undo
 // finds the way back.
-func killsManager(t *testing.T, g *Guest, before State) {
+func (w ways) killsManager(t *testing.T, g *Guest, before State) {
 	m := startManager(t, g)
 	m.Kill()
 	gone(t, g, m.dataplane())
@@ -121,7 +129,7 @@ func killsManager(t *testing.T, g *Guest, before State) {
 	m = startManager(t, g)
 	m.Kill()
 	m = startManager(t, g)
-	carries(t, g, "vfio-pci", before)
+	carries(t, g, w.driver, before)
 	m.stop()
 	g.Returns(t, before)
 }
@@ -138,7 +146,7 @@ func gone(t *testing.T, g *Guest, pid string) {
 }
 
 // reboots cuts the power under a running manager. The journal is all that is left of it.
-func reboots(t *testing.T, g *Guest, _ State) {
+func (w ways) reboots(t *testing.T, g *Guest, _ State) {
 	startManager(t, g)
 	boot := g.BootID()
 	g.Reboot(t)
@@ -147,10 +155,10 @@ func reboots(t *testing.T, g *Guest, _ State) {
 	}
 	g.Run(t, "test", "-s", stateDir+"/manager.journal")
 	furnishes(t, g)
-	g.Write(t, configFile, nodeConfig("", "e0", "v0"))
+	g.Write(t, configFile, w.config)
 	before := g.Settled(t)
 	m := startManager(t, g)
-	carries(t, g, "vfio-pci", before)
+	carries(t, g, w.driver, before)
 	m.Signal(syscall.SIGTERM)
 	if r := m.Wait(); !r.OK() {
 		t.Errorf("the manager ended badly: %v", r)
