@@ -23,11 +23,12 @@ const DefaultSocket = "/run/vpp/api.sock"
 const (
 	defaultTimeout = 5 * time.Second
 	defaultDepth   = 32
-	// The first and the longest pause between two attempts to connect. VPP is back some
-	// second after a crash, and pods are cut off for as long as nobody sees that; to try
-	// costs a call of connect(2).
-	firstPause   = 50 * time.Millisecond
-	longestPause = 200 * time.Millisecond
+	// The shortest and the longest pause between two attempts to connect. Pods are cut off
+	// for as long as nobody sees that VPP is back after a crash, and to try costs a call of
+	// connect(2): a pause is a sixteenth of how long it is gone.
+	shortestPause = 5 * time.Millisecond
+	longestPause  = 200 * time.Millisecond
+	pauseShare    = 16
 )
 
 // Config says how to reach the peer. Its zero value is usable.
@@ -81,7 +82,7 @@ func (cfg Config) withDefaults() Config {
 //	}
 func Connections(ctx context.Context, cfg Config) iter.Seq2[*Conn, error] {
 	return func(yield func(*Conn, error) bool) {
-		pause := firstPause
+		gone := time.Now()
 		for generation := uint64(1); ctx.Err() == nil; {
 			conn, err := dial(ctx, cfg, generation)
 			switch {
@@ -103,13 +104,12 @@ func Connections(ctx context.Context, cfg Config) iter.Seq2[*Conn, error] {
 					return
 				}
 				if time.Since(since) > time.Second {
-					pause = firstPause
+					gone = time.Now()
 				}
 			}
-			if !sleep(ctx, pause) {
+			if !sleep(ctx, min(max(shortestPause, time.Since(gone)/pauseShare), longestPause)) {
 				return
 			}
-			pause = min(2*pause, longestPause)
 		}
 	}
 }

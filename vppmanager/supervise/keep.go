@@ -227,8 +227,9 @@ func (s *Supervisor) awaitAPI(ctx context.Context, p process, limit time.Duratio
 	defer cancel()
 	slow := time.NewTimer(s.opt.Timing.Patience)
 	defer slow.Stop()
-	const shortest, longest = 2 * time.Millisecond, 50 * time.Millisecond
-	for pause := shortest; ; pause = min(2*pause, longest) {
+	// Never later than a sixteenth of what the start took anyway.
+	const shortest, longest, share = 2 * time.Millisecond, 50 * time.Millisecond, 16
+	for begun := time.Now(); ; {
 		s.alive()
 		conn, err := s.connect(ctx, p)
 		if err == nil {
@@ -244,7 +245,7 @@ func (s *Supervisor) awaitAPI(ctx context.Context, p process, limit time.Duratio
 			return nil, errEnded
 		case <-slow.C:
 			s.opt.Log.Info("still waiting for the API", "dataplane", s.spec.Name, "socket", s.spec.APISocket, "error", err)
-		case <-time.After(pause):
+		case <-time.After(min(max(shortest, time.Since(begun)/share), longest)):
 		}
 	}
 }
