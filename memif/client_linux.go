@@ -18,20 +18,35 @@ func (s *Socket) connect(ctx context.Context, i *Interface) {
 		return
 	}
 	defer release()
-	for ctx.Err() == nil {
-		err := s.once(ctx, i)
+	for gone := time.Now(); ctx.Err() == nil; {
+		begun := time.Now()
+		met, err := s.once(ctx, i)
 		if ctx.Err() != nil {
 			return
+		}
+		pause := s.config.Retry
+		if met && time.Since(begun) > pause { // a link that was
+			met, gone = false, time.Now()
+		}
+		if !met { // one that refused us is not pressed
+			pause = min(pause, max(shortestRetry, time.Since(gone)/retryShare))
 		}
 		if last, _ := errors.AsType[*Error](err); last != nil && last.Error() != errorText(i.Status().Err) {
 			i.report(func(s *Status) { s.Err = err })
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(s.config.Retry):
+		case <-time.After(pause):
 		}
 	}
 }
+
+// A peer that is gone, most likely to come back at once, is looked for after a share of
+// the time that it has been gone: then looking adds at most that to an outage.
+const (
+	shortestRetry = 5 * time.Millisecond
+	retryShare    = 16
+)
 
 func errorText(err error) string {
 	if err == nil {
@@ -40,13 +55,13 @@ func errorText(err error) string {
 	return err.Error()
 }
 
-// once is one connection, from dialling to its end.
-func (s *Socket) once(ctx context.Context, i *Interface) error {
+// once is one connection, from dialling to its end. It says whether it met a peer.
+func (s *Socket) once(ctx context.Context, i *Interface) (met bool, err error) {
 	sock, err := dial(s.config)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return s.attend(ctx, i, newControl(sock))
+	return true, s.attend(ctx, i, newControl(sock))
 }
 
 // attend is one connection from HELLO to its end.

@@ -83,7 +83,8 @@ type SocketConfig struct {
 	// Netns is the path of the network namespace that the socket lies in; "" = the
 	// process's own. Only abstract sockets belong to a namespace.
 	Netns string
-	// Retry is how long a client pauses between two attempts; 0 = DefaultRetry.
+	// Retry is the longest pause of a client between two attempts; 0 = DefaultRetry. A peer
+	// that has just gone is looked for more often, one that refused us is not.
 	Retry time.Duration
 	// Handshake is how long a peer may take from connect to CONNECTED; 0 = DefaultHandshake.
 	Handshake time.Duration

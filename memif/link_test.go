@@ -74,6 +74,25 @@ func join(t testing.TB, server, client memif.Config) pair {
 	return p
 }
 
+// TestServerComesLate: a client that looks once an hour at most finds a server that was
+// not there yet when it began.
+func TestServerComesLate(t *testing.T) {
+	address := filepath.Join(t.TempDir(), "memif.sock")
+	late, err := memif.NewSocket(memif.SocketConfig{Role: memif.Client, Address: address, Retry: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := add(t, late, memif.Config{})
+	run(t, late)
+	for client.Status().Err == nil { // it has looked, and found nobody
+		time.Sleep(time.Millisecond)
+	}
+	s := newSocket(t, memif.Server, address)
+	server := add(t, s, memif.Config{})
+	run(t, s)
+	waitUp(t, server, client)
+}
+
 // frame is a frame of n bytes whose every byte follows from seed.
 func frame(seed uint64, n int) []byte {
 	r := rand.New(rand.NewPCG(seed, 1))
