@@ -25,6 +25,7 @@ type Millrace struct {
 	PodCIDRs  []netip.Prefix
 	NodeAddrs []netip.Addr
 	ExtraArgs []string // for the manager
+	MemifPods []string // names of pods that get a memif, memif0 in ip mode
 
 	launcher *Launcher
 	node     *Namespace
@@ -82,7 +83,7 @@ func (m *Millrace) addressNode(ctx context.Context) error {
 	return nil
 }
 
-// writeFacts writes the Node object that the stand-alone agent reads.
+// writeFacts writes the objects that the stand-alone agent reads.
 func (m *Millrace) writeFacts() error {
 	var b strings.Builder
 	b.WriteString("apiVersion: v1\nkind: Node\nmetadata:\n  name: rig\nspec:\n  podCIDRs:\n")
@@ -92,6 +93,9 @@ func (m *Millrace) writeFacts() error {
 	b.WriteString("status:\n  addresses:\n")
 	for _, a := range m.NodeAddrs {
 		fmt.Fprintf(&b, "  - {type: InternalIP, address: %q}\n", a)
+	}
+	for _, name := range m.MemifPods {
+		fmt.Fprintf(&b, memifPod, name)
 	}
 	if err := os.MkdirAll(m.path("facts"), 0o755); err != nil {
 		return fmt.Errorf("write facts: %w", err)

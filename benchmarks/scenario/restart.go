@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
@@ -16,8 +18,8 @@ import (
 )
 
 // Restart measures how long pods are cut off when the dataplane is killed (kill -9) under
-// their traffic: the manager starts it again in place, the agent tells it all anew. Each
-// kill is of a node of its own, since a manager waits longer with each crash in a row. The
+// their traffic: the manager starts it again in place, the agent tells it all anew, the
+// peer of a pod's memif connects again. Each kill is of a node of its own, since a manager waits longer with each crash in a row. The
 // dataplanes take turns.
 type Restart struct {
 	Title    string
@@ -69,17 +71,29 @@ func (r *restartRun) all(ctx context.Context) error {
 	return nil
 }
 
+// What is cut off.
+const (
+	podsCutOff  = "pods-cut-off"
+	memifCutOff = "memif-cut-off"
+)
+
 // longest adds the worst sample of each subject, which a median hides.
 func (r *restartRun) longest() {
+	what := map[string]string{podsCutOff: "pods", memifCutOff: "memif"}
 	for _, m := range slices.Clone(r.result.Measurements) {
 		worst := m
-		worst.Name, worst.Title, worst.Samples = m.Name+"-longest", fmt.Sprintf("the longest of %d kills", len(m.Samples)), nil
+		worst.Name, worst.Samples = m.Name+"-longest", nil
+		worst.Title = fmt.Sprintf("the longest of %d kills, %s", len(m.Samples), what[m.Name])
 		r.result.Add(worst, m.Quantile(1))
 	}
 }
 
+// functionPod is the pod with a memif.
+const functionPod = "function"
+
 // once kills one dataplane.
 func (r *restartRun) once(ctx context.Context, s *rig.Millrace, first bool) (err error) {
+	s.MemifPods = []string{functionPod}
 	bed, err := rig.NewBed(ctx, r.launcher, s)
 	if err != nil {
 		return err
@@ -88,28 +102,37 @@ func (r *restartRun) once(ctx context.Context, s *rig.Millrace, first bool) (err
 	if first {
 		r.result.Subjects = append(r.result.Subjects, bed.About)
 	}
-	from, _, err := bed.Add(ctx, "client")
-	if err != nil {
-		return err
-	}
-	to, _, err := bed.Add(ctx, "server")
-	if err != nil {
-		return err
-	}
+	names := []string{"client", "server", functionPod}
 	for i := range r.Pods {
-		if _, _, err := bed.Add(ctx, fmt.Sprintf("other%d", i)); err != nil {
+		names = append(names, fmt.Sprintf("other%d", i))
+	}
+	pods := map[string]*rig.Pod{}
+	for _, name := range names {
+		if pods[name], _, err = bed.Add(ctx, name); err != nil {
 			return err
 		}
 	}
-	out, err := r.underTraffic(ctx, s, from, to)
+	function, err := rig.StartFunction(ctx, pods[functionPod])
 	if err != nil {
 		return err
 	}
-	r.result.Add(benchmarks.Measurement{
-		Name: "pods-cut-off", Title: fmt.Sprintf("pods cut off by kill -9 of the dataplane, %d pods on the node", r.Pods+2),
-		Subject: bed.About.Name, Unit: "ms", Better: benchmarks.Lower, Command: "millrace bench restart",
-		Note: "the longest pause between two answers to a ping every 2 ms",
-	}, milliseconds(out))
+	defer func() { err = errors.Join(err, function.Close()) }()
+	server, err := pods["server"].Addr(false)
+	if err != nil {
+		return err
+	}
+	out, err := r.underTraffic(ctx, s, pods["client"], server, function.Addr)
+	if err != nil {
+		return err
+	}
+	for i, m := range []benchmarks.Measurement{
+		{Name: podsCutOff, Title: fmt.Sprintf("pods cut off by kill -9 of the dataplane, %d pods on the node", len(pods))},
+		{Name: memifCutOff, Title: "a pod's memif cut off by it, until its peer has connected again and passes frames"},
+	} {
+		m.Subject, m.Unit, m.Better, m.Command = bed.About.Name, "ms", benchmarks.Lower, "millrace bench restart"
+		m.Note = "the longest pause between two answers to a ping every 2 ms"
+		r.result.Add(m, milliseconds(out[i]))
+	}
 	return nil
 }
 
@@ -119,21 +142,21 @@ const (
 	killAfter = time.Second
 )
 
-// underTraffic kills the dataplane between pings and returns the longest pause of answers.
-func (r *restartRun) underTraffic(ctx context.Context, s *rig.Millrace, from, to *rig.Pod) (time.Duration, error) {
-	addr, err := to.Addr(false)
-	if err != nil {
-		return 0, err
-	}
+// underTraffic kills the dataplane between pings and returns the longest pause of answers
+// of each address.
+func (r *restartRun) underTraffic(ctx context.Context, s *rig.Millrace, from *rig.Pod, to ...netip.Addr) ([]time.Duration, error) {
 	pid, err := s.DataplanePID()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	var out bytes.Buffer
-	cmd := rig.Command("ping", "-n", "-D", "-i", "0.002", "-w", strconv.Itoa(int(pingFor.Seconds())), addr.String())
-	cmd.Stdout = &out
-	if err := r.launcher.Start(from.Namespace, cmd); err != nil {
-		return 0, err
+	pings := make([]*exec.Cmd, len(to))
+	outs := make([]bytes.Buffer, len(to))
+	for i, addr := range to {
+		pings[i] = rig.Command("ping", "-n", "-D", "-i", "0.002", "-w", strconv.Itoa(int(pingFor.Seconds())), addr.String())
+		pings[i].Stdout = &outs[i]
+		if err := r.launcher.Start(from.Namespace, pings[i]); err != nil {
+			return nil, err // those that run end by themselves
+		}
 	}
 	select {
 	case <-ctx.Done():
@@ -141,19 +164,23 @@ func (r *restartRun) underTraffic(ctx context.Context, s *rig.Millrace, from, to
 	}
 	kill := syscall.Kill(pid, syscall.SIGKILL)
 	end := time.Now().Add(pingFor - killAfter)
-	// ping exits with 1 when nothing was answered at all; the answers say that better.
-	waited := cmd.Wait()
-	if err := errors.Join(kill, ctx.Err()); err != nil {
-		return 0, err
+	pauses := make([]time.Duration, len(to))
+	errs := []error{kill}
+	for i, ping := range pings {
+		// ping exits with 1 when nothing was answered at all; the answers say that better.
+		waited := ping.Wait()
+		var last time.Time
+		if pauses[i], last, err = longestPause(outs[i].Bytes()); err != nil {
+			err = fmt.Errorf("%w (ping %s: %v)", err, to[i], waited)
+		} else if late := end.Sub(last); late > time.Second {
+			err = fmt.Errorf("pods did not talk again: the last answer of %s came %v before the end of %v", to[i], late.Round(time.Millisecond), pingFor)
+		}
+		errs = append(errs, err)
 	}
-	pause, last, err := longestPause(out.Bytes())
-	if err != nil {
-		return 0, fmt.Errorf("%w (ping: %v)", err, waited)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
-	if late := end.Sub(last); late > time.Second {
-		return 0, fmt.Errorf("pods did not talk again: the last answer came %v before the end of %v", late.Round(time.Millisecond), pingFor)
-	}
-	return pause, nil
+	return pauses, errors.Join(errs...)
 }
 
 var answered = regexp.MustCompile(`(?m)^\[(\d+)\.(\d{6})\] \d+ bytes from .* ttl=`)
