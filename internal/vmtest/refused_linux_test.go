@@ -28,27 +28,33 @@ func refuses(t *testing.T, g *Guest, base State) {
 		{name: "no program", config: strings.Replace(nodeConfig("", "e0"), "/standin", "/vpp", 1), want: []string{Tools + "/vpp"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			const file = "/etc/refused.yaml"
-			g.Write(t, file, tt.config)
 			before := base
 			if tt.before != "" {
 				g.Shell(t, "set -e\n"+tt.before)
 				before = g.Settled(t)
 			}
-			r := g.Try(t, millrace, "manager", "--config", file)
-			if r.OK() || r.Signal != 0 {
-				t.Fatalf("it was not refused: %v", r)
-			}
-			for _, want := range tt.want {
-				if !strings.Contains(r.Errors, want) {
-					t.Errorf("the refusal does not say %q: %s", want, r.Errors)
-				}
-			}
-			untouched(t, g, before)
+			refused(t, g, before, tt.config, tt.want...)
 			if tt.then != "" {
 				g.Shell(t, "set -e\n"+tt.then)
 				base = g.Settled(t) // a bond leaves traces on its members
 			}
 		})
 	}
+}
+
+// refused has a manager start, and wants it to end by a refusal that says what is in want.
+func refused(t *testing.T, g *Guest, before State, config string, want ...string) {
+	t.Helper()
+	const file = "/etc/refused.yaml"
+	g.Write(t, file, config)
+	r := g.Try(t, millrace, "manager", "--config", file)
+	if r.OK() || r.Signal != 0 {
+		t.Fatalf("it was not refused: %v", r)
+	}
+	for _, text := range want {
+		if !strings.Contains(r.Errors, text) {
+			t.Errorf("the refusal does not say %q: %s", text, r.Errors)
+		}
+	}
+	untouched(t, g, before)
 }
