@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/millrace/millrace/internal/hoststate"
 	"github.com/millrace/millrace/internal/nodeconfig"
 	"github.com/millrace/millrace/vppmanager/inventory"
 	"github.com/millrace/millrace/vppmanager/startup"
@@ -121,7 +122,7 @@ func dryRun(t *testing.T, g *Guest, before State) {
 // untouched wants a host on which nothing was changed or left.
 func untouched(t *testing.T, g *Guest, before State) {
 	t.Helper()
-	if diff := Difference(before, g.HostState(t)); diff != "" {
+	if diff := hoststate.Difference(before, g.HostState(t)); diff != "" {
 		t.Errorf("the host was changed (- was, + is):\n%s", diff)
 	}
 	if left := g.Shell(t, "for d in /run/millrace "+stateDir+"; do [ ! -e $d ] || find $d; done"); left != "" {

@@ -2,25 +2,16 @@ package vmtest
 
 import (
 	"encoding/json"
-	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/millrace/millrace/internal/hoststate"
 )
 
-// State is what the guest's host is like, as lines by aspect: links, routes, drivers,
-// features, sysctls and more (command hoststate).
-type State map[string][]string
-
-func (s State) String() string {
-	var b strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(s)) {
-		fmt.Fprintf(&b, "== %s\n%s\n", name, strings.Join(s[name], "\n"))
-	}
-	return b.String()
-}
+// State is what the guest's host is like (command hoststate).
+type State = hoststate.State
 
 // HostState reads the state of the guest's host namespace.
 func (g *Guest) HostState(t testing.TB) State {
@@ -35,31 +26,6 @@ func (g *Guest) HostState(t testing.TB) State {
 	return s
 }
 
-// Difference says what is other in have than in want, line by line; "" = nothing.
-func Difference(want, have State) string {
-	var b strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(want)) {
-		var lines []string
-		for _, l := range want[name] {
-			if !slices.Contains(have[name], l) {
-				lines = append(lines, "  - "+l+"\n")
-			}
-		}
-		for _, l := range have[name] {
-			if !slices.Contains(want[name], l) {
-				lines = append(lines, "  + "+l+"\n")
-			}
-		}
-		if len(lines) == 0 && len(want[name]) != len(have[name]) {
-			lines = append(lines, fmt.Sprintf("  %d lines instead of %d, some are there twice\n", len(have[name]), len(want[name])))
-		}
-		if len(lines) > 0 {
-			b.WriteString(name + ":\n" + strings.Join(lines, ""))
-		}
-	}
-	return b.String()
-}
-
 // Settled is the host's state once two looks at it agree: carriers and link-local addresses
 // take their time.
 func (g *Guest) Settled(t testing.TB) State {
@@ -67,12 +33,12 @@ func (g *Guest) Settled(t testing.TB) State {
 	before := g.HostState(t)
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Second) {
 		now := g.HostState(t)
-		if Difference(before, now) == "" && !strings.Contains(strings.Join(now["links"], ""), "tentative") {
+		if hoststate.Difference(before, now) == "" && !strings.Contains(strings.Join(now["links"], ""), "tentative") {
 			return now
 		}
 		before = now
 	}
-	t.Fatalf("guest: the host does not settle:\n%s", Difference(before, g.HostState(t)))
+	t.Fatalf("guest: the host does not settle:\n%s", hoststate.Difference(before, g.HostState(t)))
 	return nil
 }
 
@@ -97,7 +63,7 @@ func (g *Guest) Returns(t testing.TB, want State) {
 	t.Helper()
 	diff := ""
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(time.Second) {
-		if diff = Difference(want, g.HostState(t)); diff == "" {
+		if diff = hoststate.Difference(want, g.HostState(t)); diff == "" {
 			return
 		}
 	}
