@@ -289,10 +289,13 @@ func checkKernelName(what, name string) error {
 
 // HostSide is what the kernel's end of an interface must have, in its own namespace.
 type HostSide struct {
-	MTU       uint32         // 0 = leave as it is
-	Addresses []netip.Prefix // used without duplicate address detection
-	Routes    []HostRoute
-	Neighbors []HostNeighbor
+	MTU uint32 // 0 = leave as it is
+	// MaxSegments is 1 where the kernel has to cut what it sends to the MTU before the device
+	// has it, since nobody behind the device would; 0 = no limit.
+	MaxSegments uint32
+	Addresses   []netip.Prefix // used without duplicate address detection
+	Routes      []HostRoute
+	Neighbors   []HostNeighbor
 }
 
 // HostRoute is a route in the kernel through the interface.
@@ -309,11 +312,12 @@ type HostNeighbor struct {
 }
 
 func (h HostSide) isZero() bool {
-	return h.MTU == 0 && len(h.Addresses) == 0 && len(h.Routes) == 0 && len(h.Neighbors) == 0
+	return h.MTU == 0 && h.MaxSegments == 0 && len(h.Addresses) == 0 && len(h.Routes) == 0 && len(h.Neighbors) == 0
 }
 
 func (h HostSide) add(l *textline.Line) {
 	l.AddUint("host-mtu", uint64(h.MTU))
+	l.AddUint("host-max-segments", uint64(h.MaxSegments))
 	textline.AddAll(l, "host-address", slices.SortedFunc(slices.Values(h.Addresses), netip.Prefix.Compare))
 	addSorted(l, "host-route", h.Routes)
 	addSorted(l, "host-neighbor", h.Neighbors)
@@ -332,6 +336,9 @@ func addSorted[T fmt.Stringer](l *textline.Line, key string, values []T) {
 }
 
 func (h HostSide) check() error {
+	if h.MaxSegments > 1 {
+		return fmt.Errorf("host max segments %d: want 1, or 0 for no limit", h.MaxSegments)
+	}
 	for _, a := range h.Addresses {
 		if !a.IsValid() {
 			return fmt.Errorf("host address is invalid")

@@ -97,10 +97,11 @@ func readInterface(name string, r *textline.Reader) (Object, error) {
 		Table: textline.One(r, "table", parseUint[uint32]),
 		RPF:   textline.One(r, "rpf", parseRPF),
 		Host: HostSide{
-			MTU:       textline.One(r, "host-mtu", parseUint[uint32]),
-			Addresses: textline.All(r, "host-address", netip.ParsePrefix),
-			Routes:    textline.All(r, "host-route", parseHostRoute),
-			Neighbors: textline.All(r, "host-neighbor", parseHostNeighbor),
+			MTU:         textline.One(r, "host-mtu", parseUint[uint32]),
+			MaxSegments: textline.One(r, "host-max-segments", parseUint[uint32]),
+			Addresses:   textline.All(r, "host-address", netip.ParsePrefix),
+			Routes:      textline.All(r, "host-route", parseHostRoute),
+			Neighbors:   textline.All(r, "host-neighbor", parseHostNeighbor),
 		},
 	}
 	var err error

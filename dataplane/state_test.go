@@ -50,8 +50,9 @@ func veth() []Object {
 			Name: "pod/v", MTU: 1400, Table: 7,
 			Device: Veth{Netns: "/run/netns/v", HostName: "net1", Outer: "mr123", HostMAC: mac, MAC: MAC{2, 0, 0, 0, 0, 2}},
 			Host: HostSide{
-				Routes:    []HostRoute{{Dst: prefix("fd00::/8"), Source: addr("fd01::9")}, {Dst: prefix("10.0.0.0/8")}},
-				Neighbors: []HostNeighbor{{addr("fe80::1"), MAC{2, 0, 0, 0, 0, 2}}},
+				MaxSegments: 1,
+				Routes:      []HostRoute{{Dst: prefix("fd00::/8"), Source: addr("fd01::9")}, {Dst: prefix("10.0.0.0/8")}},
+				Neighbors:   []HostNeighbor{{addr("fe80::1"), MAC{2, 0, 0, 0, 0, 2}}},
 			},
 		},
 		Table{IPv4, 7, "blue"}, Table{IPv6, 7, ""},
@@ -183,6 +184,7 @@ func TestNewStateErrors(t *testing.T) {
 		{change(func(_ *Interface, d *Tun) { d.Queues = 0 }), "queues 0"},
 		{change(func(_ *Interface, d *Tun) { d.RxRing = 100 }), "ring of 100"},
 		{change(func(i *Interface, _ *Tun) { i.Host.Routes = []HostRoute{{Dst: prefix("10.0.0.1/8")}} }), "host bits"},
+		{change(func(i *Interface, _ *Tun) { i.Host.MaxSegments = 2 }), "want 1, or 0"},
 		{change(func(i *Interface, _ *Tun) {
 			i.Host.Routes = []HostRoute{{Dst: prefix("::/0"), Via: addr("10.0.0.1")}}
 		}), "mixes families"},

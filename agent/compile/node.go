@@ -43,7 +43,7 @@ func (c *compilation) host(served []cluster.Attachment) {
 	device, link := c.device("", c.options.HostName, "host")
 	i := dataplane.Interface{
 		Name: name, Device: device, MTU: c.options.MTU,
-		Host: dataplane.HostSide{MTU: c.options.MTU, Neighbors: link.hostNeighbors(both()...)},
+		Host: dataplane.HostSide{MTU: c.options.MTU, MaxSegments: c.maxSegments(), Neighbors: link.hostNeighbors(both()...)},
 	}
 	for _, cidr := range c.hostDestinations(served) {
 		r := dataplane.HostRoute{Dst: cidr, Source: c.nodeAddress(dataplane.FamilyOf(cidr.Addr()))}

@@ -81,7 +81,7 @@ func (c *compilation) kernelEnd(a cluster.Attachment, first bool) end {
 	device, link := c.device(a.Netns, a.ID.IfName, a.ID.String())
 	e := end{
 		place: place{a.Netns, "interface " + a.ID.IfName}, name: PodInterface(a), device: device, mtu: a.MTU, addresses: a.Addresses,
-		host: dataplane.HostSide{MTU: a.MTU, Neighbors: link.hostNeighbors(a.Addresses...)},
+		host: dataplane.HostSide{MTU: a.MTU, MaxSegments: c.maxSegments(), Neighbors: link.hostNeighbors(a.Addresses...)},
 	}
 	if link.ethernet {
 		e.hostMAC = &link.hostMAC
@@ -202,6 +202,17 @@ func (c *compilation) device(netns, hostName, identity string) (dataplane.Device
 		Netns: netns, HostName: hostName, MAC: l.mac, HostMAC: l.hostMAC,
 		Outer: "mr" + hex.EncodeToString(hash(identity))[:12],
 	}, l
+}
+
+// maxSegments is 1 where a kernel's end has to cut what it sends. VPP cuts what leaves by an
+// uplink that does not take it whole, but of what it reads from a veth it cannot cut IPv4
+// (vpp 25.10, plugins/af_packet and vnet/gso/gso.h).
+func (c *compilation) maxSegments() uint32 {
+	cut := slices.ContainsFunc(c.options.Uplinks, func(u dataplane.Uplink) bool { return !u.Whole })
+	if c.options.Device == DeviceVeth && cut {
+		return 1
+	}
+	return 0
 }
 
 // mac derives a locally administered unicast address.

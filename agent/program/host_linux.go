@@ -95,6 +95,9 @@ func (e hostEnd) observe() (dataplane.HostSide, error) {
 		return dataplane.HostSide{}, nil
 	}
 	h := dataplane.HostSide{MTU: uint32(l.dev.Attrs().MTU)}
+	if l.dev.Attrs().GSOMaxSegs == 1 {
+		h.MaxSegments = 1
+	}
 	if h.Addresses, err = l.addresses(); err != nil {
 		return dataplane.HostSide{}, err
 	}
@@ -181,6 +184,15 @@ func (l link) raise(want dataplane.HostSide) error {
 	if want.MTU != 0 && l.dev.Attrs().MTU != int(want.MTU) {
 		if err := l.LinkSetMTU(l.dev, int(want.MTU)); err != nil {
 			return fmt.Errorf("set mtu %d: %w", want.MTU, err)
+		}
+	}
+	if now := l.dev.Attrs().GSOMaxSegs; (now == 1) != (want.MaxSegments == 1) {
+		segments := 65535 // the kernel's limit (GSO_MAX_SEGS), which new devices have
+		if want.MaxSegments != 0 {
+			segments = int(want.MaxSegments)
+		}
+		if err := l.LinkSetGSOMaxSegs(l.dev, segments); err != nil {
+			return fmt.Errorf("set how many segments a packet may have to %d: %w", segments, err)
 		}
 	}
 	if l.dev.Attrs().Flags&net.FlagUp == 0 {

@@ -69,8 +69,11 @@ func (p *Program) observeUplinks(ctx context.Context, _ *dataplane.State) error 
 			u.MTU = d.Mtu[0]
 		}
 		_, linked := sites[name+hostSuffix]
-		if nic, ok := parseNICSettings(settings[name]); ok && nic.Driver == dataplane.NICAFXDP && !linked {
-			u.Mode = dataplane.UplinkShare
+		if nic, ok := parseNICSettings(settings[name]); ok {
+			u.Whole = nic.Driver == dataplane.NICAFPacket
+			if nic.Driver == dataplane.NICAFXDP && !linked {
+				u.Mode = dataplane.UplinkShare
+			}
 		}
 		if err := p.uplinkAddresses(ctx, &u, own.SwIfIndex); err != nil {
 			return fmt.Errorf("uplink %s: %w", name, err)

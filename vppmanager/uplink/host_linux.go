@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 
-	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -87,8 +86,8 @@ func (s *site) dress(whole bool) error {
 		return err
 	}
 	if dev.Type() == "veth" && !whole {
-		if err := sendSegments(s.link); err != nil {
-			return fmt.Errorf("have it send segments: %w", err)
+		if err := netlink.LinkSetGSOMaxSegs(dev, 1); err != nil {
+			return fmt.Errorf("have the kernel cut what it sends: %w", err)
 		}
 	}
 	if err := netlink.LinkSetUp(dev); err != nil {
@@ -122,20 +121,6 @@ func (s *site) dress(whole bool) error {
 		}
 	}
 	return nil
-}
-
-// sendSegments has the kernel cut what it sends by a link before the link has it.
-func sendSegments(link string) error {
-	e, err := ethtool.NewEthtool()
-	if err != nil {
-		return err
-	}
-	defer e.Close()
-	off := map[string]bool{}
-	for _, kind := range []string{"tcp", "tcp-ecn", "tcp-mangleid", "tcp6", "udp"} {
-		off["tx-"+kind+"-segmentation"] = false
-	}
-	return e.Change(link, off)
 }
 
 // gateways6 are the IPv6 next hops of the host's routes.

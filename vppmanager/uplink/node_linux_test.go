@@ -83,7 +83,7 @@ func (r *rig) learnt(p *program.Program) {
 	r.Helper()
 	var want []dataplane.Uplink
 	for _, u := range r.uplinks {
-		k := dataplane.Uplink{Name: u.Name, MTU: uint32(u.MTU)}
+		k := dataplane.Uplink{Name: u.Name, MTU: uint32(u.MTU), Whole: true}
 		for _, a := range u.Addresses {
 			k.Addresses, k.Subnets = append(k.Addresses, a.Addr()), append(k.Subnets, a.Masked())
 		}

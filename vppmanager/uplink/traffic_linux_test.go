@@ -90,8 +90,13 @@ func (r *rig) stream(from, to *netnstest.Namespace, target string) {
 	if err != nil {
 		r.Fatal(err)
 	}
-	defer server.Close()
+	done := make(chan struct{})
+	defer func() {
+		server.Close()
+		<-done
+	}()
 	go func() {
+		defer close(done)
 		conn, err := server.Accept()
 		if err != nil {
 			return
