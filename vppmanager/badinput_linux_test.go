@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/millrace/millrace/internal/netnstest"
 )
@@ -37,14 +36,14 @@ func TestIntegrationBadInput(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := newNode(t, binary, "vpp")
-			furnishNode(t, n.ns)
+			n.plug(t)
 			program := filepath.Join(n.dir, "vpp")
 			write(t, program, "#!/bin/sh\n"+strings.ReplaceAll(tt.program, "RUN", n.runtimeDir())+"\n", 0o755)
 			config := filepath.Join(n.dir, "node.yaml")
 			write(t, config, "apiVersion: millrace.io/v1alpha1\nkind: NodeConfig\n"+tt.config, 0o644)
-			before := snapshot(t, n.ns)
+			before := n.look(t)
 			out, err := n.ns.Command(t, binary, "manager", "--config", config, "--dataplane", "vpp", "--vpp-bin", program,
-				"--runtime-dir", n.runtimeDir(), "--state-dir", filepath.Join(n.dir, "state")).CombinedOutput()
+				"--runtime-dir", n.runtimeDir(), "--state-dir", n.stateDir()).CombinedOutput()
 			if err == nil {
 				t.Errorf("no error:\n%s", out)
 			}
@@ -53,9 +52,7 @@ func TestIntegrationBadInput(t *testing.T) {
 					t.Errorf("it does not say %q:\n%s", want, out)
 				}
 			}
-			if after := snapshot(t, n.ns); after != before {
-				t.Errorf("the host was\n%s\nand is\n%s", before, after)
-			}
+			n.unchanged(t, before)
 			n.checkNothingLeft(t)
 		})
 	}
@@ -66,45 +63,4 @@ func write(t *testing.T, path, text string, mode os.FileMode) {
 	if err := os.WriteFile(path, []byte(text), mode); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// furnishNode gives a namespace a link with addresses and routes of both families.
-func furnishNode(t *testing.T, ns *netnstest.Namespace) {
-	t.Helper()
-	// Nothing may come by itself later: no link-local addresses, nothing of IPv6 beyond the wire.
-	for _, args := range []string{
-		"ip link add eth0 type veth peer name wire0", "ip link set eth0 addrgenmode none", "sysctl -w net.ipv6.conf.wire0.disable_ipv6=1",
-		"ip link set wire0 up", "ip link set eth0 up mtu 1450",
-		"ip addr add 192.0.2.4/24 dev eth0", "ip addr add 2001:db8::4/64 dev eth0 nodad",
-		"ip route add default via 192.0.2.1", "ip route add default via 2001:db8::1", "ip rule add from 192.0.2.4 table 100 priority 99",
-	} {
-		argv := strings.Fields(args)
-		if out, err := ns.Command(t, argv[0], argv[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", args, err, out)
-		}
-	}
-	// The kernel tells its routing tables of a link's carrier when it gets to it.
-	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		now := snapshot(t, ns)
-		if !strings.Contains(now, "LOWERLAYERDOWN") && !strings.Contains(now, "linkdown") && strings.Contains(now, "local 2001:db8::4 dev eth0") {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the node's link is not up after a minute:\n%s", now)
-		}
-	}
-}
-
-// snapshot is what the host has of links, addresses, routes and rules.
-func snapshot(t *testing.T, ns *netnstest.Namespace) string {
-	t.Helper()
-	var all strings.Builder
-	for _, args := range []string{"-d link show", "-4 addr show", "-6 addr show scope global", "-4 route show table all", "-6 route show table all", "-4 rule show", "-6 rule show"} {
-		out, err := ns.Command(t, "ip", strings.Fields(args)...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("ip %s: %v\n%s", args, err, out)
-		}
-		all.Write(out)
-	}
-	return all.String()
 }

@@ -35,6 +35,7 @@ type node struct {
 	binary, dataplane string
 	dir               string // of the node; the runtime directory is run in it
 	ns                *netnstest.Namespace
+	config            string // file; "" = none
 }
 
 func newNode(t *testing.T, binary, dataplane string) *node {
@@ -49,6 +50,8 @@ func newNode(t *testing.T, binary, dataplane string) *node {
 
 func (n *node) runtimeDir() string { return filepath.Join(n.dir, "run") }
 
+func (n *node) stateDir() string { return filepath.Join(n.dir, "state") }
+
 // managed is one running millrace manager, with systemd's side of it.
 type managed struct {
 	cmd     *exec.Cmd
@@ -60,7 +63,11 @@ func (n *node) start(t *testing.T) *managed {
 	t.Helper()
 	notify := filepath.Join(n.dir, fmt.Sprintf("notify%d", time.Now().UnixNano()))
 	m := &managed{notices: systemd(t, notify)}
-	m.cmd = n.ns.Command(t, n.binary, "manager", "--dataplane", n.dataplane, "--runtime-dir", n.runtimeDir(), "--state-dir", filepath.Join(n.dir, "state"))
+	args := []string{"manager", "--dataplane", n.dataplane, "--runtime-dir", n.runtimeDir(), "--state-dir", n.stateDir()}
+	if n.config != "" {
+		args = append(args, "--config", n.config)
+	}
+	m.cmd = n.ns.Command(t, n.binary, args...)
 	m.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify)
 	m.cmd.Stdout, m.cmd.Stderr = &m.output, &m.output
 	if err := m.cmd.Start(); err != nil {
