@@ -20,6 +20,9 @@ type devices struct {
 	taps  numbers
 	tap   map[uint32]tapDevice  // by sw_if_index
 	hosts map[string]hostDevice // by the host's name of the interface
+	xdps  map[uint32]func()     // af_xdp by sw_if_index: what ends the watch of its host interface
+
+	nextXDP int // number in the name of the next af_xdp interface that is given none
 }
 
 // tapDevice is one tap_create_v3 that succeeded.
@@ -37,6 +40,7 @@ func newDevices() *devices {
 		taps:  numbers{limit: maxTaps, index: map[uint32]uint32{}},
 		tap:   map[uint32]tapDevice{},
 		hosts: map[string]hostDevice{},
+		xdps:  map[uint32]func(){},
 	}
 }
 

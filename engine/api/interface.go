@@ -96,7 +96,7 @@ func (s *Server) hwInterfaceSetMtu(_ *session, q *interfaces.HwInterfaceSetMtu, 
 		return api.FEATURE_DISABLED
 	case i.DeviceType == deviceLoopback && q.Mtu == i.LinkMTU:
 		return nil
-	case i.DeviceType == deviceLoopback:
+	case i.DeviceType == deviceLoopback, i.DeviceType == deviceAfXDP:
 		return api.UNSUPPORTED
 	}
 	err = s.plane.SetLinkMTU(i.Index, q.Mtu)

@@ -75,6 +75,7 @@ const (
 	deviceLoopback = "Loopback"
 	deviceTap      = "virtio"
 	deviceAfPacket = "af-packet"
+	deviceAfXDP    = "AF_XDP interface"
 	deviceMemif    = "memif"
 )
 

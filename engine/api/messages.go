@@ -26,6 +26,7 @@ func (s *Server) messages() []*entry {
 		s.addressMessages(),
 		s.tapMessages(),
 		s.afPacketMessages(),
+		s.afXDPMessages(),
 		s.memifMessages(),
 		s.tableMessages(),
 		s.fibMessages(),

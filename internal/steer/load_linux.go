@@ -20,15 +20,15 @@ type Program struct {
 	sockets *ebpf.Map
 }
 
-// Load brings the program and empty maps into the kernel. It needs CAP_BPF and
-// CAP_NET_ADMIN, or root.
-func Load() (*Program, error) {
+// Load brings the program and empty maps into the kernel; with everything set it is one that
+// takes all packets, whatever the maps say. It needs CAP_BPF and CAP_NET_ADMIN, or root.
+func Load(everything bool) (*Program, error) {
 	// Kernels before 5.11 count maps against what a process may lock.
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("load XDP program: %w", err)
 	}
 	maps := map[string]*ebpf.Map{}
-	p, err := load(maps)
+	p, err := load(everything, maps)
 	if err != nil {
 		for _, m := range maps {
 			err = errors.Join(err, m.Close())
@@ -38,8 +38,11 @@ func Load() (*Program, error) {
 	return p, nil
 }
 
-func load(maps map[string]*ebpf.Map) (*Program, error) {
-	code := program()
+func load(everything bool, maps map[string]*ebpf.Map) (*Program, error) {
+	name, code := Name, program()
+	if everything {
+		name, code = nameAll, programAll()
+	}
 	for _, spec := range mapSpecs() {
 		m, err := ebpf.NewMap(spec)
 		if err != nil {
@@ -51,7 +54,7 @@ func load(maps map[string]*ebpf.Map) (*Program, error) {
 		}
 	}
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: Name, Type: ebpf.XDP, Instructions: code, License: "Apache-2.0",
+		Name: name, Type: ebpf.XDP, Instructions: code, License: "Apache-2.0",
 	})
 	if err != nil {
 		return nil, err

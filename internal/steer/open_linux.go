@@ -76,8 +76,9 @@ func openMaps(ids []ebpf.MapID) (*Tables, error) {
 	}
 	t := &Tables{prefixes: [2]*ebpf.Map{maps[mapPrefix4], maps[mapPrefix6]}, ports: maps[mapPorts], verdicts: maps[mapVerdicts]}
 	used := []*ebpf.Map{t.prefixes[0], t.prefixes[1], t.ports, t.verdicts}
+	broken := len(errs) > 0
 	for _, m := range maps {
-		if len(errs) > 0 || !slices.Contains(used, m) {
+		if broken || !slices.Contains(used, m) {
 			errs = append(errs, m.Close())
 		}
 	}

@@ -57,11 +57,20 @@ const (
 func program() asm.Instructions {
 	var p asm.Instructions
 	for _, piece := range []asm.Instructions{
-		parseEthernet(), parseIPv4(), parseIPv6(), matchPort(), take(), pass(),
+		parseEthernet(), parseIPv4(), parseIPv6(), matchPort(), take(), pass(), count(),
 	} {
 		p = append(p, piece...)
 	}
 	return p
+}
+
+// programAll takes all that comes in.
+func programAll() asm.Instructions {
+	p := asm.Instructions{
+		asm.Mov.Reg(regCtx, asm.R1),
+		asm.Mov.Imm(regVerdict, int32(TakenAll)),
+	}
+	return append(append(p, take()...), count()...)
 }
 
 // verdict sets what is counted and goes to a label.
@@ -266,12 +275,14 @@ func take() asm.Instructions {
 	}
 }
 
-// pass counts the verdict, and ends with what regData holds.
+// pass answers so.
 func pass() asm.Instructions {
-	p := asm.Instructions{
-		asm.Mov.Imm(regData, xdpPass).WithSymbol("pass"),
-		asm.StoreMem(asm.RFP, stackIndex, regVerdict, asm.Word).WithSymbol("count"),
-	}
+	return asm.Instructions{asm.Mov.Imm(regData, xdpPass).WithSymbol("pass")}
+}
+
+// count counts the verdict and ends with what regData holds.
+func count() asm.Instructions {
+	p := asm.Instructions{asm.StoreMem(asm.RFP, stackIndex, regVerdict, asm.Word).WithSymbol("count")}
 	p = append(p, find(mapVerdicts, stackIndex)...)
 	return append(p,
 		asm.JEq.Imm(asm.R0, 0, "end"),

@@ -39,7 +39,7 @@ func loaded(t testing.TB, r rules, socket bool) *Program {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: an XDP program is loaded")
 	}
-	p, err := Load()
+	p, err := Load(false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,8 +27,12 @@ import (
 	"net/netip"
 )
 
-// Name is that of the program, in the kernel's lists.
-const Name = "millrace_share"
+// Name is that of the program, in the kernel's lists; nameAll that of the one which takes
+// everything, for a card that is not shared.
+const (
+	Name    = "millrace_share"
+	nameAll = "millrace_all"
+)
 
 // Names of the maps, at most 15 bytes. Addresses and ports lie in them in network order.
 const (
@@ -74,12 +78,13 @@ const (
 	PassedSocket                // steered, but its queue has no socket
 	TakenPrefix                 // its destination is in a prefix
 	TakenPort                   // its destination, protocol and port are steered
+	TakenAll                    // the program takes everything
 	verdicts
 )
 
 var verdictNames = [verdicts]string{
 	Passed: "passed", PassedAlien: "passed-other-mac", PassedTagged: "passed-vlan", PassedPart: "passed-fragment",
-	PassedSocket: "passed-no-socket", TakenPrefix: "steered-prefix", TakenPort: "steered-port",
+	PassedSocket: "passed-no-socket", TakenPrefix: "steered-prefix", TakenPort: "steered-port", TakenAll: "steered",
 }
 
 func (v Verdict) String() string {

@@ -6,12 +6,14 @@
 package afpacket
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"sync/atomic"
 
 	"github.com/millrace/millrace/engine/packet"
 	"github.com/millrace/millrace/engine/port"
+	"github.com/millrace/millrace/engine/port/hostlink"
 )
 
 // Flags as in af_packet.api, enum af_packet_flags.
@@ -69,14 +71,7 @@ const (
 )
 
 // Host is the state of the host's interface.
-type Host struct {
-	IfName       string
-	IfIndex      int
-	HardwareAddr net.HardwareAddr
-	MTU          int
-	Up           bool // admin up and carrier
-	Deleted      bool
-}
+type Host = hostlink.State
 
 // Port is an open packet port. It satisfies port.Port.
 type Port struct {
@@ -161,6 +156,12 @@ func (c *Config) ring() geometry {
 // Host is the state of the host's interface when the port was opened; Watch tells what
 // becomes of it.
 func (p *Port) Host() Host { return p.host }
+
+// Watch tells of the host's interface as hostlink.Watch does. It may run beside everything
+// else the port does.
+func (p *Port) Watch(ctx context.Context, changed func(Host)) error {
+	return hostlink.Watch(ctx, p.namespace, p.host, changed)
+}
 
 // Flags are those of Config.
 func (p *Port) Flags() Flags { return p.flags }

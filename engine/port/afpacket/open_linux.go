@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/millrace/millrace/engine/port"
+	"github.com/millrace/millrace/engine/port/hostlink"
 	"github.com/millrace/millrace/engine/port/hostns"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -104,14 +105,8 @@ func (p *Port) findHost(name string) error {
 			return fail(NoInterface, "read back %s: %w", name, err)
 		}
 	}
-	p.host = hostOf(link)
+	p.host = hostlink.Of(link)
 	return nil
-}
-
-func hostOf(link netlink.Link) Host {
-	a := link.Attrs()
-	up := a.Flags&net.FlagUp != 0 && a.RawFlags&unix.IFF_LOWER_UP != 0
-	return Host{IfName: a.Name, IfIndex: a.Index, HardwareAddr: a.HardwareAddr, MTU: a.MTU, Up: up}
 }
 
 // openRing makes a receive socket, not yet bound, with its ring. A ring that failed is
