@@ -23,6 +23,7 @@ import (
 	"github.com/millrace/millrace/internal/nodeconfig"
 	"github.com/millrace/millrace/vpp"
 	"github.com/millrace/millrace/vpp/compat"
+	"github.com/millrace/millrace/vppmanager/change"
 	"github.com/millrace/millrace/vppmanager/host"
 	"github.com/millrace/millrace/vppmanager/inventory"
 	"github.com/millrace/millrace/vppmanager/startup"
@@ -37,6 +38,27 @@ func Plan(cfg nodeconfig.Config) (startup.Plan, error) {
 		return startup.Plan{}, err
 	}
 	return startup.Make(inv, cfg)
+}
+
+// Preview is Plan for a person who looks before a start. It says, too, what an earlier
+// manager has changed of the host, or one that runs: then the node is not as a start, which
+// undoes that first, would find it.
+func Preview(cfg nodeconfig.Config) (startup.Plan, error) {
+	plan, err := Plan(cfg)
+	left, leftErr := change.Host{Root: "/"}.Left(cfg.StateDir)
+	if leftErr != nil {
+		return startup.Plan{}, errors.Join(err, leftErr)
+	}
+	if len(left) == 0 {
+		return plan, err
+	}
+	note := fmt.Sprintf("%s holds %d changes of a manager that was killed, or runs (the last: %s): a start undoes them first, and so does millrace manager undo; only then is this plan what a start would do",
+		filepath.Join(cfg.StateDir, change.JournalFile), len(left), left[len(left)-1])
+	if err != nil {
+		return startup.Plan{}, fmt.Errorf("%w\n  note: %s", err, note)
+	}
+	plan.Notes = append([]string{note}, plan.Notes...)
+	return plan, nil
 }
 
 // Inspect reads this node, as far as a start with a completed configuration depends on it.

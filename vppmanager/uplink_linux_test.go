@@ -93,8 +93,14 @@ func TestIntegrationUplinks(t *testing.T) {
 		c.reaches(t)
 
 		c.kill(t, m)
+		if note := fmt.Sprintf("%s holds 5 changes", filepath.Join(c.stateDir(), change.JournalFile)); !strings.Contains(c.dryRun(t), note) {
+			t.Errorf("the dry run does not say %q:\n%s", note, c.dryRun(t))
+		}
 		c.undo(t)
 		c.unchanged(t, before)
+		if text := c.dryRun(t); strings.Contains(text, "holds") || !strings.Contains(text, "save-link eth0") {
+			t.Errorf("the dry run after undoing:\n%s", text)
+		}
 		c.reaches(t)
 
 		m = c.ready(t)
@@ -103,6 +109,16 @@ func TestIntegrationUplinks(t *testing.T) {
 		c.unchanged(t, before)
 		c.reaches(t)
 	})
+}
+
+// dryRun is the plan, or why there is none.
+func (c connected) dryRun(t *testing.T) string {
+	t.Helper()
+	text, err := c.ns.Command(t, c.binary, "manager", "--dry-run", "--dataplane", c.dataplane, "--config", c.config).CombinedOutput()
+	if err != nil {
+		t.Logf("dry run: %v", err)
+	}
+	return string(text)
 }
 
 // kill ends a manager without warning; its dataplane ends with it.

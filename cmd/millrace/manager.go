@@ -43,7 +43,7 @@ func runManager(ctx context.Context, args []string) error {
 		return err
 	}
 	if *dryRun {
-		plan, err := vppmanager.Plan(cfg)
+		plan, err := vppmanager.Preview(cfg)
 		if err != nil {
 			return err
 		}

@@ -66,35 +66,64 @@ func (j *Journal) open(stateDir string) (err error) {
 		return err
 	}
 	j.file = f
-	return j.read()
+	torn, err := j.read()
+	if err != nil || !torn {
+		return err
+	}
+	return j.file.Truncate(j.size)
 }
 
-// read believes only a file that nobody else could have written: what it names is done.
-func (j *Journal) read() error {
+// Left lists what the journal of a state directory says is not undone, of a manager that
+// was ended or of one that runs: it locks and changes nothing. What a reboot has taken away
+// is not in it.
+func (h Host) Left(stateDir string) ([]startup.Change, error) {
+	path := filepath.Join(stateDir, JournalFile)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look into journal: %w", err)
+	}
+	defer f.Close()
+	boot, err := h.bootID()
+	if err != nil {
+		return nil, fmt.Errorf("look into journal: %w", err)
+	}
+	j := &Journal{path: path, file: f}
+	if _, err := j.read(); err != nil {
+		return nil, fmt.Errorf("look into journal %s: %w", path, err)
+	}
+	if j.head.Boot != boot {
+		return nil, nil
+	}
+	return j.Pending(), nil
+}
+
+// read believes only a file that nobody else could have written: what it names is done. A
+// torn last line is left out.
+func (j *Journal) read() (torn bool, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(j.file.Fd()), &st); err != nil {
-		return err
+		return false, err
 	}
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return errors.New("it is no file: remove it")
+		return false, errors.New("it is no file: remove it")
 	case int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0:
-		return fmt.Errorf("it belongs to user %d with mode %04o, so that others could have written it: it is not followed; remove it when it is none of millrace's", st.Uid, st.Mode&0o7777)
+		return false, fmt.Errorf("it belongs to user %d with mode %04o, so that others could have written it: it is not followed; remove it when it is none of millrace's", st.Uid, st.Mode&0o7777)
 	case st.Size > journalMax:
-		return fmt.Errorf("it has %d MiB: longer than any journal", st.Size>>20)
+		return false, fmt.Errorf("it has %d MiB: longer than any journal", st.Size>>20)
 	}
 	data, err := io.ReadAll(j.file)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if j.contents, err = parseJournal(data); err != nil {
-		return err
+		return false, err
 	}
 	j.size = int64(j.whole)
-	if j.whole < len(data) {
-		return j.file.Truncate(j.size)
-	}
-	return nil
+	return j.whole < len(data), nil
 }
 
 // Close unlocks the journal. It stays as it is.

@@ -288,3 +288,51 @@ func TestJournalIsBounded(t *testing.T) {
 		t.Errorf("%q, %v", data, err)
 	}
 }
+
+// TestLeft looks into a journal that another holds, and changes nothing of it, not even a torn
+// line.
+func TestLeft(t *testing.T) {
+	m := newMachine(t)
+	h := Host{Root: m.root}
+	boot, err := h.bootID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "state")
+	if left, err := h.Left(dir); err != nil || len(left) > 0 {
+		t.Errorf("without a directory: %v, %v", left, err)
+	}
+	held, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	path := filepath.Join(dir, JournalFile)
+	step := `{"step":1,"mark":"intend","change":{"kind":"unbind","pci":"0000:03:00.0","why":"w"},"before":{}}` + "\n"
+	head := func(boot string) string {
+		return `{"journal":"millrace-manager","version":1,"boot":"` + boot + "\"}\n"
+	}
+	for _, tt := range []struct {
+		name, text string
+		left       int
+		err        string
+	}{
+		{"nothing yet", "", 0, ""},
+		{"this boot's", head(boot) + step, 1, ""},
+		{"undone", head(boot) + step + `{"step":1,"mark":"undone"}` + "\n", 0, ""},
+		{"torn", head(boot) + step + `{"step":1,"mark":"und`, 1, ""},
+		{"another boot's", head("earlier") + step, 0, ""},
+		{"another's", "{}\n", 0, "this is no journal of the millrace manager"},
+	} {
+		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		left, err := h.Left(dir)
+		if len(left) != tt.left || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%s: %v, %v", tt.name, left, err)
+		}
+		if data, err := os.ReadFile(path); err != nil || string(data) != tt.text {
+			t.Errorf("%s: the journal is %q (%v)", tt.name, data, err)
+		}
+	}
+}
