@@ -22,6 +22,8 @@ type NIC struct {
 	MAC                MAC
 	RxQueues, TxQueues uint16 // 0 = the driver's default
 	RxRing, TxRing     uint16 // descriptors; 0 = the driver's default
+	// Share leaves the link to the kernel, of NICAFXDP: what Steering names is the dataplane's.
+	Share bool
 }
 
 // NICDriver is what moves a NIC's packets.
@@ -73,6 +75,9 @@ func (d NIC) device(l *textline.Line) {
 	l.AddUint("tx-queues", uint64(d.TxQueues))
 	l.AddUint("rx-ring", uint64(d.RxRing))
 	l.AddUint("tx-ring", uint64(d.TxRing))
+	if d.Share {
+		l.Add("share", "true")
+	}
 }
 
 func (NIC) hasHost() bool    { return false }
@@ -84,6 +89,9 @@ func (d NIC) check() error {
 	}
 	if d.Driver.OwnMAC() != (d.MAC != MAC{}) || d.MAC[0]&1 != 0 {
 		return fmt.Errorf("MAC %s: want a unicast address for af_packet and af_xdp, and none for others", d.MAC)
+	}
+	if d.Share && d.Driver != NICAFXDP {
+		return fmt.Errorf("%s cannot share a link: only af_xdp can", d.Driver)
 	}
 	if d.RxQueues > 256 || d.TxQueues > 256 {
 		return fmt.Errorf("queues %d and %d: want at most 256 each way", d.RxQueues, d.TxQueues)
@@ -153,5 +161,6 @@ func readNIC(r *textline.Reader) NIC {
 		MAC:      textline.One(r, "mac", ParseMAC),
 		RxQueues: textline.One(r, "rx-queues", parseUint[uint16]), TxQueues: textline.One(r, "tx-queues", parseUint[uint16]),
 		RxRing: textline.One(r, "rx-ring", parseUint[uint16]), TxRing: textline.One(r, "tx-ring", parseUint[uint16]),
+		Share: textline.One(r, "share", parseTrue),
 	}
 }

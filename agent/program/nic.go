@@ -17,6 +17,7 @@ import (
 	"go.fd.io/govpp/binapi/virtio"
 
 	"github.com/millrace/millrace/dataplane"
+	"github.com/millrace/millrace/internal/steer"
 	"github.com/millrace/millrace/vpp"
 )
 
@@ -24,10 +25,17 @@ import (
 // memifSettings do: the driver's letter, the port, queues and rings, apart by commas.
 type nicSettings struct{ dataplane.NIC }
 
-const nicLetters = "dpxavr" // in the order of dataplane's drivers
+const (
+	nicLetters = "dpxavr" // in the order of dataplane's drivers
+	nicShare   = "s"      // af_xdp, shared
+)
 
 func (s nicSettings) String() string {
-	return fmt.Sprintf("%s%c,%s,%d,%d,%d,%d", settingsMark, nicLetters[s.Driver], s.Port, s.RxQueues, s.TxQueues, s.RxRing, s.TxRing)
+	letter := nicLetters[s.Driver : s.Driver+1]
+	if s.Share {
+		letter = nicShare
+	}
+	return fmt.Sprintf("%s%s,%s,%d,%d,%d,%d", settingsMark, letter, s.Port, s.RxQueues, s.TxQueues, s.RxRing, s.TxRing)
 }
 
 func parseNICSettings(text string) (s nicSettings, ok bool) {
@@ -36,6 +44,9 @@ func parseNICSettings(text string) (s nicSettings, ok bool) {
 		return nicSettings{}, false
 	}
 	driver := strings.Index(nicLetters, parts[0])
+	if s.Share = parts[0] == nicShare; s.Share {
+		driver = int(dataplane.NICAFXDP)
+	}
 	s.Driver, s.Port = dataplane.NICDriver(driver), parts[1]
 	for i, n := range []*uint16{&s.RxQueues, &s.TxQueues, &s.RxRing, &s.TxRing} {
 		v, err := strconv.ParseUint(parts[2+i], 10, 16)
@@ -95,8 +106,12 @@ func (p *Program) nicExchange(o dataplane.Interface, d dataplane.NIC) (vpp.Excha
 		if queues == 0 {
 			queues = allQueues
 		}
+		prog := ""
+		if d.Share {
+			prog = steer.Prog
+		}
 		return vpp.Exchange{
-			Request: &af_xdp.AfXdpCreateV3{HostIf: d.Port, Name: o.Name, RxqNum: queues, RxqSize: d.RxRing, TxqSize: d.TxRing},
+			Request: &af_xdp.AfXdpCreateV3{HostIf: d.Port, Name: o.Name, RxqNum: queues, RxqSize: d.RxRing, TxqSize: d.TxRing, Prog: prog},
 			Reply:   &af_xdp.AfXdpCreateV3Reply{},
 		}, nil
 	case dataplane.NICRDMA:

@@ -12,6 +12,8 @@ func TestNICTag(t *testing.T) {
 		{Driver: dataplane.NICDPDK, Port: "uplink0"},
 		{Driver: dataplane.NICAFPacket, Port: "p-eth0", RxQueues: 1, TxQueues: 2},
 		{Driver: dataplane.NICRDMA, Port: "0123456789abcde", RxQueues: 256, TxQueues: 256, RxRing: 32768, TxRing: 32768},
+		{Driver: dataplane.NICAFXDP, Port: "eth0", RxQueues: 4, RxRing: 1024, TxRing: 1024},
+		{Driver: dataplane.NICAFXDP, Port: "eth0", RxQueues: 4, RxRing: 1024, TxRing: 1024, Share: true},
 		{Driver: dataplane.NICAVF, Port: "0000:3b:02.1"},
 	} {
 		o := dataplane.Interface{Name: "uplink10", Device: d}

@@ -18,17 +18,15 @@ import (
 )
 
 // An uplink NAME of the manager (package vppmanager/uplink) has beside it a loopback
-// NAME/own with the host's addresses, and NAME/host if the host has a link to it. What is
-// attached to it are routes of the plain API source in its table.
-const (
-	ownSuffix  = "/own"
-	hostSuffix = "/host"
-)
+// NAME/own with the host's addresses. What is attached to it are routes of the plain API
+// source in its table. Whether it is shared stands in its settings.
+const ownSuffix = "/own"
 
 // uplinkPort is an uplink and what the machine calls it.
 type uplinkPort struct {
 	dataplane.Uplink
 	index uint32
+	port  string // the kernel's link, if it is shared
 }
 
 // Uplinks are those that the machine had at the last Observe, in order of their names.
@@ -64,15 +62,14 @@ func (p *Program) observeUplinks(ctx context.Context, _ *dataplane.State) error 
 		if !ok {
 			continue
 		}
-		u := uplinkPort{dataplane.Uplink{Name: name}, uint32(d.SwIfIndex)}
+		u := uplinkPort{Uplink: dataplane.Uplink{Name: name}, index: uint32(d.SwIfIndex)}
 		if len(d.Mtu) > 0 {
 			u.MTU = d.Mtu[0]
 		}
-		_, linked := sites[name+hostSuffix]
 		if nic, ok := parseNICSettings(settings[name]); ok {
 			u.Whole = nic.Driver == dataplane.NICAFPacket
-			if nic.Driver == dataplane.NICAFXDP && !linked {
-				u.Mode = dataplane.UplinkShare
+			if nic.Share {
+				u.Mode, u.port = dataplane.UplinkShare, nic.Port
 			}
 		}
 		if err := p.uplinkAddresses(ctx, &u, own.SwIfIndex); err != nil {

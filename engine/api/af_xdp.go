@@ -13,13 +13,8 @@ import (
 	"github.com/millrace/millrace/engine/port/afxdp"
 	"github.com/millrace/millrace/engine/port/hostlink"
 	"github.com/millrace/millrace/engine/vnet"
+	"github.com/millrace/millrace/internal/steer"
 )
-
-// ShareProgram is the "prog" of af_xdp_create_v3 by which a client asks the engine to take
-// only what is steered (package internal/steer) and to leave all else to the kernel. Without
-// a prog the engine takes all that comes in, as VPP does. A path, which VPP would load, is
-// refused: the engine has its programs built in.
-const ShareProgram = "millrace:share"
 
 // afXDPMessages are those of af_xdp.api.
 func (s *Server) afXDPMessages() []*entry {
@@ -27,14 +22,16 @@ func (s *Server) afXDPMessages() []*entry {
 }
 
 // afXDPCreateV3 answers as VPP does, with the interface 0 beside an error. Unlike there, the
-// interface has the MAC address of the host's, and takes no other program's place.
+// interface has the MAC address of the host's, and takes no other program's place. By prog a
+// client asks for only what is steered (steer.Prog); without it all that comes in is taken. A
+// path, which VPP would load, is refused: the engine has its programs built in.
 func (s *Server) afXDPCreateV3(_ *session, q *af_xdp.AfXdpCreateV3, r *af_xdp.AfXdpCreateV3Reply) error {
-	if q.Prog != "" && q.Prog != ShareProgram {
-		return &deviceError{api.SYSCALL_ERROR_5, fmt.Errorf("XDP program %q: the engine has its own: want %q, or none", q.Prog, ShareProgram)}
+	if q.Prog != "" && q.Prog != steer.Prog {
+		return &deviceError{api.SYSCALL_ERROR_5, fmt.Errorf("XDP program %q: the engine has its own: want %q, or none", q.Prog, steer.Prog)}
 	}
 	p, err := afxdp.Open(afxdp.Config{
 		HostIfName: q.HostIf, Namespace: q.Netns, RxQueues: int(q.RxqNum), RxRing: int(q.RxqSize), TxRing: int(q.TxqSize),
-		Mode: afxdp.Mode(q.Mode), Share: q.Prog == ShareProgram,
+		Mode: afxdp.Mode(q.Mode), Share: q.Prog == steer.Prog,
 	})
 	if err != nil {
 		return afXDPError(err)
@@ -62,7 +59,7 @@ func (s *Server) addAfXDP(q *af_xdp.AfXdpCreateV3, p *afxdp.Port) (uint32, error
 		return 0, err
 	}
 	s.log.Info("af_xdp interface opened", "interface", name, "host", q.HostIf, "queues", p.RxQueues(),
-		"program", p.Attached().String(), "zeroCopy", p.ZeroCopy(), "share", q.Prog == ShareProgram)
+		"program", p.Attached().String(), "zeroCopy", p.ZeroCopy(), "share", q.Prog == steer.Prog)
 	ctx, stop := context.WithCancel(s.ctx)
 	s.watches.Go(func() {
 		last := host

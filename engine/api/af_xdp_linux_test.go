@@ -28,7 +28,7 @@ func TestIntegrationAfXDP(t *testing.T) {
 	conn := connect(t, path)
 	ch := channel(t, conn)
 	request := func() *af_xdp.AfXdpCreateV3 {
-		return &af_xdp.AfXdpCreateV3{HostIf: "eth0", Name: "uplink0", RxqNum: 65535, Prog: ShareProgram, Netns: a.Path}
+		return &af_xdp.AfXdpCreateV3{HostIf: "eth0", Name: "uplink0", RxqNum: 65535, Prog: steer.Prog, Netns: a.Path}
 	}
 	refused := &af_xdp.AfXdpCreateV3Reply{}
 	for _, c := range []struct {

@@ -51,6 +51,7 @@ type Sockets struct {
 type Uplink struct {
 	Interface string `yaml:"interface" doc:"kernel name of a NIC or a bond, such as eth1; this or pci"`
 	PCI       string `yaml:"pci" doc:"address of a NIC, such as 0000:03:00.0"`
+	Mode      Mode   `yaml:"mode" doc:"share (the NIC stays Linux's, and the dataplane gets what is for pods), own (the dataplane takes it), or auto (share where it works, unless a driver other than af_xdp is given)"`
 	Driver    Driver `yaml:"driver" doc:"auto (the first that works of those behind it), dpdk, virtio, avf, rdma, af_packet; or af_xdp"`
 	RxQueues  int    `yaml:"rxQueues" doc:"receive queues; 0: one a worker, as far as the NIC has them"`
 	TxQueues  int    `yaml:"txQueues" doc:"transmit queues; 0: one a thread, as far as the NIC has them"`
@@ -60,7 +61,7 @@ type Uplink struct {
 }
 
 // setDefaults is called before an item of the list is decoded.
-func (u *Uplink) setDefaults() { u.Driver = DriverAuto }
+func (u *Uplink) setDefaults() { u.Mode, u.Driver = ModeAuto, DriverAuto }
 
 // Memif is what all memif interfaces of a node have in common.
 type Memif struct {

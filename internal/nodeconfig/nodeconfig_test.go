@@ -48,8 +48,8 @@ func TestDecodeEveryField(t *testing.T) {
 			HugePages: HugePagesOn, AddHugePages: false, PCIDriver: PCIDriverUIO, AllowNoIOMMU: true, Plugins: []string{"wireguard", "nat"}, Extra: []string{"l3fib { fib-entry-pool-size 1M }"},
 		},
 		Uplinks: []Uplink{
-			{Interface: "eth1", Driver: DriverAuto},
-			{PCI: "0000:03:00.0", Driver: DriverDPDK, RxQueues: 4, TxQueues: 5, RxRing: 2048, TxRing: 1024, NoHostTap: true},
+			{Interface: "eth1", Mode: ModeAuto, Driver: DriverAuto},
+			{PCI: "0000:03:00.0", Mode: ModeAuto, Driver: DriverDPDK, RxQueues: 4, TxQueues: 5, RxRing: 2048, TxRing: 1024, NoHostTap: true},
 		},
 		Memif:  Memif{UseDMA: true},
 		Engine: Engine{Workers: 2},
@@ -145,8 +145,9 @@ func TestDecodeErrorsNameTheField(t *testing.T) {
 		{"size out of range", head + "vpp: {mainHeapSize: 9999999999999Gi}\n", []string{"vpp.mainHeapSize"}},
 		{"bad prefix", head + "podCIDRs: [10.0.0.0/24, 10.1.0.0]\n", []string{"podCIDRs[1]:"}},
 		{"empty item", head + "podCIDRs: [~]\n", []string{"podCIDRs[0]: want a value"}},
-		{"uplink unknown field", head + "uplinks: [{interface: eth0}, {nic: eth1}]\n", []string{"uplinks[1].nic: unknown field", "interface, noHostTap, pci"}},
+		{"uplink unknown field", head + "uplinks: [{interface: eth0}, {nic: eth1}]\n", []string{"uplinks[1].nic: unknown field", "interface, mode, noHostTap, pci"}},
 		{"uplink driver", head + "uplinks: [{interface: eth0, driver: netmap}]\n", []string{`uplinks[0].driver: "netmap" is not one of auto, dpdk`}},
+		{"uplink mode", head + "uplinks: [{interface: eth0, mode: shared}]\n", []string{`uplinks[0].mode: "shared" is not one of auto, share, own`}},
 		{"uplink number", head + "uplinks: [{interface: 7}]\n", []string{"uplinks[0].interface: want text, got the number 7"}},
 		{"uplink word", head + "uplinks: [eth0]\n", []string{`uplinks[0]: want a mapping, got the text "eth0"`}},
 		{"uplink nothing", head + "uplinks: [~]\n", []string{"uplinks[0]: want a value"}},
@@ -182,7 +183,7 @@ func TestHugePagesReadsYAMLBooleans(t *testing.T) {
 // TestEncodeUplinks checks that a list of mappings prints under our names, not Go's.
 func TestEncodeUplinks(t *testing.T) {
 	c := Default()
-	c.Uplinks = []Uplink{{Interface: "eth1", Driver: DriverAuto}, {PCI: "0000:03:00.0", Driver: DriverAVF, RxRing: 512}}
+	c.Uplinks = []Uplink{{Interface: "eth1", Mode: ModeShare, Driver: DriverAuto}, {PCI: "0000:03:00.0", Mode: ModeAuto, Driver: DriverAVF, RxRing: 512}}
 	text, err := c.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -190,6 +191,7 @@ func TestEncodeUplinks(t *testing.T) {
 	const want = `uplinks:
 - interface: eth1
   pci: ""
+  mode: share
   driver: auto
   rxQueues: 0
   txQueues: 0
@@ -198,6 +200,7 @@ func TestEncodeUplinks(t *testing.T) {
   noHostTap: false
 - interface: ""
   pci: "0000:03:00.0"
+  mode: auto
   driver: avf
   rxQueues: 0
   txQueues: 0
@@ -241,6 +244,12 @@ func TestValidate(t *testing.T) {
 		{"no buffers", func(c *Config) { c.VPP.BuffersPerNuma = 1000 }, "vpp.buffersPerNuma"},
 		{"host bits", func(c *Config) { c.PodCIDRs = prefixes("10.0.0.1/24") }, "podCIDRs[0]: 10.0.0.1/24 has host bits set: want 10.0.0.0/24"},
 		{"overlap", func(c *Config) { c.PodCIDRs = prefixes("10.0.0.0/16", "fd00::/64", "10.0.3.0/24") }, "podCIDRs[2]: 10.0.3.0/24 overlaps podCIDRs[0] 10.0.0.0/16"},
+		{"shared by DPDK", func(c *Config) {
+			c.Uplinks = []Uplink{{Interface: "eth0", Mode: ModeShare, Driver: DriverDPDK}}
+		}, "uplinks[0].mode: share is by af_xdp, and driver is dpdk"},
+		{"shared without a host", func(c *Config) {
+			c.Uplinks = []Uplink{{Interface: "eth0", Mode: ModeShare, Driver: DriverAuto, NoHostTap: true}}
+		}, "uplinks[0].noHostTap: the host keeps a NIC that is shared"},
 		{"uplink without a name", func(c *Config) { c.Uplinks = []Uplink{{}} }, "uplinks[0]: names no NIC: give interface or pci"},
 		{"uplink with two names", func(c *Config) { c.Uplinks = []Uplink{{Interface: "eth0", PCI: "0000:03:00.0"}} }, "give one of them"},
 		{"uplink short PCI", func(c *Config) { c.Uplinks = []Uplink{{PCI: "03:00.0"}} }, `uplinks[0].pci: "03:00.0" is not an address with its domain`},

@@ -78,6 +78,21 @@ func (d *Driver) UnmarshalText(text []byte) error {
 	return oneOf(d, text, DriverAuto, DriverDPDK, DriverVirtio, DriverAVF, DriverRDMA, DriverAFXDP, DriverAFPacket)
 }
 
+// Mode is whose a NIC is.
+type Mode string
+
+// The modes.
+const (
+	ModeAuto  Mode = "auto"
+	ModeShare Mode = "share" // Linux's, but for what is steered to the dataplane
+	ModeOwn   Mode = "own"   // the dataplane's
+)
+
+// UnmarshalText accepts the three names.
+func (m *Mode) UnmarshalText(text []byte) error {
+	return oneOf(m, text, ModeAuto, ModeShare, ModeOwn)
+}
+
 // PCIDriver is the kernel's driver that hands a PCI device to the dataplane's process.
 type PCIDriver string
 

@@ -58,6 +58,14 @@ func (u Uplink) validate(path string) error {
 	case len(u.Interface) > maxLinkName || strings.ContainsFunc(u.Interface, notLinkName) || u.Interface == "." || u.Interface == "..":
 		return fmt.Errorf("%s.interface: %q is not a kernel name: want at most %d letters, digits, dots, - or _", path, u.Interface, maxLinkName)
 	}
+	if u.Mode == ModeShare {
+		switch {
+		case u.Driver != DriverAuto && u.Driver != DriverAFXDP:
+			return fmt.Errorf("%s.mode: share is by af_xdp, and driver is %s: leave driver out, or set mode: own", path, u.Driver)
+		case u.NoHostTap:
+			return fmt.Errorf("%s.noHostTap: the host keeps a NIC that is shared: set mode: own, or leave noHostTap out", path)
+		}
+	}
 	for _, q := range []struct {
 		name  string
 		count int

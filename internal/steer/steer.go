@@ -34,6 +34,9 @@ const (
 	nameAll = "millrace_all"
 )
 
+// Prog is the "prog" of af_xdp_create_v3 that asks the engine for the program.
+const Prog = "millrace:share"
+
 // Names of the maps, at most 15 bytes. Addresses and ports lie in them in network order.
 const (
 	mapConfig   = "mr_config"   // array of one: the card's MAC address, two bytes of padding

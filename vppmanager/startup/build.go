@@ -17,6 +17,9 @@ func buildUplinks(inv inventory.Node, list []taken, th threads) ([]Uplink, error
 		errs = append(errs, err)
 		u := Uplink{Name: fmt.Sprintf("uplink%d", i), Host: t.host(), MAC: t.nic.MAC, MTU: t.nic.MTU}
 		u.Addresses, u.Routes = hostSettings(t.nic)
+		if t.share {
+			u.Share, u.Routes = true, nil
+		}
 		if t.apart() {
 			u.Driver, u.Bond = t.choice.Driver, t.nic.Bond
 			for n, m := range t.members {
@@ -32,7 +35,7 @@ func buildUplinks(inv inventory.Node, list []taken, th threads) ([]Uplink, error
 			u.Driver, u.PCI, u.Link = d.Driver, d.PCI, d.Link
 			u.RxQueues, u.TxQueues, u.RxRing, u.TxRing, u.Workers = d.RxQueues, d.TxQueues, d.RxRing, d.TxRing, d.Workers
 		}
-		for _, v := range t.vlans {
+		for _, v := range t.standIns() {
 			sub := SubUplink{ID: v.VLAN.ID, MTU: v.MTU}
 			if !t.want.NoHostTap {
 				sub.Host = v.Name
@@ -84,6 +87,10 @@ func uplinkNotes(inv inventory.Node, list []taken, ups []Uplink) []string {
 	var notes []string
 	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
 	for i, t := range list {
+		if t.share {
+			notes = append(notes, shareNote(t))
+			continue
+		}
 		name := ups[i].Name
 		links := append([]inventory.NIC{t.nic}, t.vlans...)
 		for _, nic := range links {

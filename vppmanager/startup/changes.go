@@ -15,12 +15,17 @@ func changes(inv inventory.Node, list []taken, ups []Uplink, pages []Change) []C
 	all := append(modules(inv, list, ups), noIOMMUOn(inv, list)...)
 	all = append(all, pages...)
 	for _, t := range list {
+		if t.share {
+			continue
+		}
 		all = append(all, saves(t)...)
 	}
 	for i, t := range list {
-		if t.byPCI() {
+		switch {
+		case t.share:
+		case t.byPCI():
 			all = append(all, takeFromKernel(inv, t, ups[i])...)
-		} else {
+		default:
 			all = append(all, standBeside(t, ups[i])...)
 		}
 	}
@@ -176,7 +181,7 @@ func standBeside(t taken, u Uplink) []Change {
 	all = append(all, Change{Kind: FlushLink, Link: name, Why: "its addresses move"})
 	all = append(all, Change{Kind: SetSysctl, Path: "net/ipv6/conf/" + name + "/disable_ipv6", Value: "1", Why: "the kernel would speak there in its own name"})
 	if t.choice.Driver == nodeconfig.DriverAFXDP {
-		all = append(all, Change{Kind: XDPProgram, Link: name, Why: "VPP attaches a program that hands it the packets"})
+		all = append(all, Change{Kind: XDPProgram, Link: name, Why: "the dataplane attaches a program that hands it the packets"})
 	}
 	for _, v := range t.vlans {
 		all = append(all, asideVLAN(t, v)...)

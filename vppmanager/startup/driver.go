@@ -30,7 +30,7 @@ type judge struct {
 	node   inventory.Node
 	cfg    nodeconfig.VPP
 	mine   []string // PCI addresses that the plan takes
-	engine bool     // the dataplane is the engine, which has packet sockets only
+	engine bool     // the dataplane is the engine, which has sockets only
 }
 
 func (j judge) drivers(nic inventory.NIC) []DriverChoice {
@@ -39,8 +39,8 @@ func (j judge) drivers(nic inventory.NIC) []DriverChoice {
 	choices := []DriverChoice{j.dpdk(nic), j.virtio(nic), j.avf(nic), j.rdma(nic), j.afPacket(nic), j.afXDP(nic)}
 	if j.engine {
 		for i := range choices {
-			if c := &choices[i]; c.Driver != nodeconfig.DriverAFPacket {
-				c.PCIDriver, c.Works, c.Why = "", false, "the engine takes uplinks by af_packet only: choose --dataplane vpp"
+			if c := &choices[i]; c.Driver != nodeconfig.DriverAFPacket && c.Driver != nodeconfig.DriverAFXDP {
+				c.PCIDriver, c.Works, c.Why = "", false, "the engine takes uplinks by af_packet and af_xdp only: choose --dataplane vpp"
 			}
 		}
 	}
@@ -187,7 +187,7 @@ func (j judge) afXDP(nic inventory.NIC) DriverChoice {
 		c.Why = fmt.Sprintf("its MTU of %d is above %d, which is what fits into a buffer of VPP: lower it (ip link set %s mtu %d) if the network allows", nic.MTU, maxXDPFrame, nic.Name, maxXDPFrame)
 	case !kernelAtLeast(j.node.Kernel, 5, 4):
 		c.Why = "the kernel " + j.node.Kernel + " is older than 5.4"
-	case !j.plugin("af_xdp"):
+	case !j.engine && !j.plugin("af_xdp"):
 		c.Why = j.noPlugin("af_xdp")
 	case nic.Kind == "veth":
 		c.Works, c.Why = true, "the kernel keeps the link; checksums that the other end leaves to the NIC are lost: switch tx-checksumming off there"

@@ -94,6 +94,10 @@ var library = []struct {
 	{"laptop-2core-engine", "laptop-2core", func(c *nodeconfig.Config) {
 		c.Uplinks, c.Dataplane = uplinks("enp3s0"), nodeconfig.UseEngine
 	}},
+	{"laptop-2core-engine-own", "laptop-2core", func(c *nodeconfig.Config) {
+		c.Uplinks, c.Dataplane = uplinks("enp3s0"), nodeconfig.UseEngine
+		c.Uplinks[0].Mode = nodeconfig.ModeOwn
+	}},
 }
 
 func TestRecordedNodes(t *testing.T) {

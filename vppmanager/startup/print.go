@@ -61,6 +61,9 @@ func (p Plan) JSON() ([]byte, error) {
 // uplinkLines describe one uplink, the first line by itself the most important.
 func uplinkLines(u Uplink, c Choice) []string {
 	lines := []string{fmt.Sprintf("%s is %s by %s: %s", u.Name, c.NIC, u.Driver, c.Driver.Why)}
+	if u.Share {
+		lines[0] = fmt.Sprintf("%s shares %s with the kernel by %s: %s", u.Name, c.NIC, u.Driver, c.Driver.Why)
+	}
 	if u.Bond != nil {
 		lines = append(lines, fmt.Sprintf("  bond %s of", u.Bond.Mode))
 		for _, m := range u.Members {
@@ -72,6 +75,9 @@ func uplinkLines(u Uplink, c Choice) []string {
 			where = "on the link " + u.Link
 		}
 		lines = append(lines, "  "+strings.TrimPrefix(where+", "+rings(u), ", "))
+	}
+	if u.Share {
+		return append(lines, "  the host goes on over "+u.Link+" itself")
 	}
 	lines = append(lines, "  "+hostLine(u.Host, u.MTU, u.Addresses, len(u.Routes)))
 	for _, v := range u.VLANs {

@@ -32,6 +32,12 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	driver := func(d nodeconfig.Driver) func(*nodeconfig.Uplink) { return func(u *nodeconfig.Uplink) { u.Driver = d } }
+	share := func(edit func(*nodeconfig.Uplink), name string) func(*c) {
+		return func(cfg *c) {
+			first(edit, name)(cfg)
+			cfg.Dataplane, cfg.Uplinks[0].Mode = nodeconfig.UseEngine, nodeconfig.ModeShare
+		}
+	}
 	noTap := func(u *nodeconfig.Uplink) { u.NoHostTap = true }
 	for _, tt := range []struct {
 		name, node string
@@ -42,6 +48,12 @@ func TestRefusals(t *testing.T) {
 		{"no such interface", "no-iommu", nil, first(nil, "eth9"), []string{"uplinks[0].interface: there is no NIC eth9", "enp2s0 (0000:02:00.0), enp3s0"}},
 		{"no such address", "no-iommu", nil, first(nil, "0000:99:00.0"), []string{"uplinks[0].pci: there is no device 0000:99:00.0", "enp2s0 (0000:02:00.0)"}},
 		{"a disk's address", "metal-2socket", nil, first(driver("dpdk"), "0000:d8:00.0"), []string{"uplinks[0].driver: dpdk", "no Ethernet controller (class 010802)"}},
+		{"shared by VPP", "no-iommu", nil, first(func(u *nodeconfig.Uplink) { u.Mode = nodeconfig.ModeShare }, "enp3s0"), []string{"uplinks[0].mode: enp3s0", "leaves its own on the NIC when it is killed"}},
+		{"shared bond", "bond-vlan", nil, share(nil, "bond0"), []string{"uplinks[0].mode: bond0 cannot be shared: it is a bond"}},
+		{"shared while down", "no-iommu", func(i *n) { nic(i, "enp3s0").Up = false }, share(nil, "enp3s0"), []string{"it is down", "ip link set enp3s0 up"}},
+		{"shared jumbo", "no-iommu", func(i *n) { nic(i, "enp3s0").MTU = 9000 }, share(nil, "enp3s0"), []string{"its MTU of 9000 is above 3822"}},
+		{"shared on an old kernel", "no-iommu", func(i *n) { i.Kernel = "5.4.0-200-generic" }, share(nil, "enp3s0"), []string{"older than 5.9"}},
+		{"shared with a program", "no-iommu", func(i *n) { nic(i, "enp3s0").XDP = "xdp_pass (id 12 in the driver)" }, share(nil, "enp3s0"), []string{"enp3s0 has the XDP program xdp_pass (id 12 in the driver)"}},
 		{"member of a bond", "bond-vlan", nil, first(nil, "enp4s0f0"), []string{"uplinks[0]: enp4s0f0 is in the bond bond0: name bond0"}},
 		{"port of a bridge", "no-iommu", func(i *n) { p := nic(i, "enp3s0"); p.Master, p.MasterIs = "br0", "bridge" }, first(nil, "enp3s0"),
 			[]string{"enp3s0 is in the bridge br0: take it out first (ip link set enp3s0 nomaster)"}},
@@ -84,7 +96,7 @@ func TestRefusals(t *testing.T) {
 		{"the engine and dpdk", "metal-2socket", nil, func(cfg *c) {
 			cfg.Uplinks, cfg.Dataplane = uplinks("ens1f0"), nodeconfig.UseEngine
 			cfg.Uplinks[0].Driver = "dpdk"
-		}, []string{"the engine takes uplinks by af_packet only"}},
+		}, []string{"the engine takes uplinks by af_packet and af_xdp only"}},
 		{"the SSH session, without a host tap", "metal-2socket", nil, first(noTap, "eno1"), []string{"uplinks[0].noHostTap: the SSH session from 192.0.2.250:51214 runs over eno1", "set noHostTap: false"}},
 		{"the SSH session on a VLAN", "bond-vlan", nil, first(noTap, "bond0"), []string{"runs over bond0.100"}},
 		{"the only default route", "no-iommu", nil, first(noTap, "enp2s0"), []string{"the host's only default route (0.0.0.0/0 via 192.168.1.1) goes over enp2s0"}},

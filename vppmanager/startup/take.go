@@ -18,6 +18,7 @@ type taken struct {
 	members []inventory.NIC // of a bond
 	vlans   []inventory.NIC // on it, by name
 	aside   []string        // other names for the NIC and its vlans, when the host's links get theirs
+	share   bool            // it stays the kernel's
 	choice  DriverChoice
 	others  []DriverChoice // what was not chosen
 }
@@ -31,6 +32,14 @@ func (t taken) apart() bool {
 	return t.nic.Kind == "bond" && t.choice.Driver != nodeconfig.DriverAFPacket && t.choice.Driver != nodeconfig.DriverAFXDP
 }
 
+// standIns are the VLANs that become the dataplane's with the NIC.
+func (t taken) standIns() []inventory.NIC {
+	if t.share {
+		return nil
+	}
+	return t.vlans
+}
+
 // devices are the NICs that a driver is used on: the NIC itself, or the members of a bond.
 func (t taken) devices() []inventory.NIC {
 	if t.apart() {
@@ -41,7 +50,7 @@ func (t taken) devices() []inventory.NIC {
 
 // host is the name of the link that the host has afterwards; "" = none.
 func (t taken) host() string {
-	if t.want.NoHostTap {
+	if t.want.NoHostTap || t.share {
 		return ""
 	}
 	return t.nic.Name
@@ -59,10 +68,17 @@ func take(inv inventory.Node, cfg nodeconfig.Config, which nodeconfig.Dataplane)
 			continue
 		}
 		t.at = fmt.Sprintf("uplinks[%d]", i)
+		if err := t.decide(judge{node: inv, engine: which == nodeconfig.UseEngine}); err != nil {
+			errs = append(errs, err)
+			continue
+		}
 		list = append(list, t)
 	}
 	errs = append(errs, checkTwice(list)...)
 	for _, t := range list {
+		if t.share {
+			continue // what stands on it stays
+		}
 		errs = append(errs, checkOnTop(inv, t)...)
 		errs = append(errs, checkDevices(inv, t)...)
 		errs = append(errs, checkWayOut(inv, list, t)...)
@@ -188,6 +204,9 @@ func chooseDrivers(inv inventory.Node, cfg nodeconfig.Config, which nodeconfig.D
 func (t *taken) choose(j judge) error {
 	if why := j.programmed(t.nic); why != "" {
 		return fmt.Errorf("%s: %s", t.at, why)
+	}
+	if t.share {
+		return nil
 	}
 	choices := j.drivers(t.nic)
 	i := slices.IndexFunc(choices, func(c DriverChoice) bool {

@@ -47,6 +47,7 @@ func nic(u startup.Uplink, mac dataplane.MAC) (dataplane.NIC, error) {
 	default:
 		d.Port = u.Link
 	}
+	d.Share = u.Share
 	if driver.OwnMAC() {
 		d.MAC = mac
 	}

@@ -56,9 +56,12 @@ func (m *Mute) Close() error {
 	return nil
 }
 
-// kernelLinks are the links that stay with the kernel while the dataplane has them.
+// kernelLinks are the links that stay with the kernel while the dataplane has them for itself.
 func kernelLinks(uplinks []startup.Uplink) (names []string) {
 	for _, u := range uplinks {
+		if u.Share {
+			continue
+		}
 		for _, part := range append([]startup.Uplink{u}, u.Members...) {
 			if d, err := dataplane.ParseNICDriver(string(part.Driver)); err == nil && d.Kernel() && part.Link != "" {
 				names = append(names, part.Link)

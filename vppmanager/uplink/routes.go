@@ -186,6 +186,9 @@ func (w *wiring) common() {
 	owner := map[netip.Prefix]*site{} // of what is attached
 	for i := range w.sites {
 		s := &w.sites[i]
+		if s.shared {
+			continue
+		}
 		for _, p := range s.attached() {
 			if owner[p] == nil {
 				owner[p] = s

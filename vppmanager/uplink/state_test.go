@@ -68,6 +68,8 @@ func TestState(t *testing.T) {
 	}
 	alone := first()
 	alone.Host = ""
+	shared := first()
+	shared.Driver, shared.PCI, shared.Host, shared.Link, shared.Share, shared.Routes = nodeconfig.DriverAFXDP, "", "", "eth0", true, nil
 	tests := []struct {
 		name    string
 		uplinks []startup.Uplink
@@ -79,6 +81,7 @@ func TestState(t *testing.T) {
 		{"several", []startup.Uplink{first(), second()}, Options{Tap: true}},
 		{"bond-vlan", []startup.Uplink{bond}, Options{Tap: true}},
 		{"no-address", []startup.Uplink{{Name: "uplink0", Driver: nodeconfig.DriverVirtio, PCI: "0000:00:03.0", Host: "eth0", MAC: "02:00:00:00:01:00"}}, Options{Tap: true}},
+		{"share", []startup.Uplink{shared}, Options{Tap: true}},
 		{"none", nil, Options{}},
 	}
 	for _, tt := range tests {

@@ -42,6 +42,15 @@
 //     kernel's own, and permanent entries for its gateways (see Dress).
 //   - VPP advertises itself as a router only when it is told to.
 //
+// # A shared uplink
+//
+// It is on a NIC that stays the kernel's, with its MAC address. What comes in by it was
+// steered there (package internal/steer), so it has the table wire and the loopback with the
+// host's addresses, from which the dataplane speaks to the network: as a tunnel's end, and in
+// ICMP errors. It never resolves neighbours: they are the kernel's, and the agent brings
+// those it needs. Table 0 knows nothing of it: what is not for another node's pods leaves by
+// the host. There is no host link, and nothing is muted, dressed or moved.
+//
 // # What does not reach the host
 //
 // Frames that are no IP: LLDP, spanning tree, PTP over Ethernet. VPP's linux-cp plugin could
@@ -122,6 +131,7 @@ type wiring struct {
 type site struct {
 	name       string
 	link       string // the host's; "" = none
+	shared     bool   // with the kernel, which has the way out
 	mac        dataplane.MAC
 	mtu        uint32
 	addresses  []netip.Prefix // one a family and address
@@ -143,6 +153,7 @@ func (w *wiring) addUplink(u startup.Uplink) error {
 		return err
 	}
 	base := newSite(u.Name, u.Host, mac, u.MTU, u.Addresses, u.Routes)
+	base.shared = u.Share
 	w.sites = append(w.sites, base)
 	w.put(dataplane.Interface{Name: u.Name, Device: device, MTU: base.mtu})
 	for _, v := range u.VLANs {
