@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -60,6 +61,7 @@ type Config struct {
 	Resync      time.Duration // how often to observe although nothing changed; 0 = 30 s
 	Log         *slog.Logger
 	Metrics     prometheus.Registerer // nil = none
+	StatsSocket string                // of the statistics that Metrics shows; empty = none
 }
 
 const defaultResync = 30 * time.Second
@@ -78,6 +80,9 @@ type Agent struct {
 	remains remains
 	// told are the policies' problems that the log has. Only Run's goroutine touches them.
 	told map[cluster.Ref]string
+
+	// names are of the latest round; nil without a machine.
+	names atomic.Pointer[names]
 
 	// questions are answered by the loop, between two rounds.
 	questions chan chan<- View
@@ -101,6 +106,11 @@ func New(c Config) (*Agent, error) {
 	var err error
 	if a.metrics, err = newMetrics(c.Metrics); err != nil {
 		return nil, fmt.Errorf("make agent: %w", err)
+	}
+	if c.Metrics != nil && c.StatsSocket != "" {
+		if err := c.Metrics.Register(newCounters(c.StatsSocket, a.names.Load)); err != nil {
+			return nil, fmt.Errorf("make agent: %w", err)
+		}
 	}
 	return a, nil
 }
@@ -129,6 +139,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.metrics.connected.Set(1)
 		err := a.serve(ctx, conn)
 		a.metrics.connected.Set(0)
+		a.names.Store(nil)
 		a.publish(outcome{down: fmt.Errorf("%w: %w", ErrNotReady, err)})
 		if ctx.Err() == nil {
 			a.log.Warn("lost the dataplane", "err", err)

@@ -242,14 +242,8 @@ func observed(t *testing.T, m machinetest.Machine) dataplane.State {
 // gauge is the value of a metric without labels.
 func (l life) gauge(t *testing.T, name string) float64 {
 	t.Helper()
-	families, err := l.registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() == name {
-			return f.GetMetric()[0].GetGauge().GetValue()
-		}
+	for _, m := range l.family(t, name) {
+		return m.GetGauge().GetValue()
 	}
 	t.Errorf("no metric is called %s", name)
 	return 0

@@ -99,11 +99,15 @@ func start(t *testing.T, socket string, d *doors) life {
 
 func startIn(t *testing.T, socket string, c Cluster, d *doors) life {
 	t.Helper()
+	return startWith(t, Config{VPP: vpp.Config{Socket: socket}, Cluster: c, Attachments: d})
+}
+
+func startWith(t *testing.T, c Config) life {
+	t.Helper()
 	l := life{registry: prometheus.NewRegistry()}
-	a, err := New(Config{
-		Node: "n", VPP: vpp.Config{Socket: socket}, Options: compile.Defaults(), Cluster: c, Attachments: d,
-		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: l.registry,
-	})
+	c.Node, c.Options, c.Metrics = "n", compile.Defaults(), l.registry
+	c.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	a, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -106,6 +106,7 @@ func (r *round) run(ctx context.Context) (time.Duration, error) {
 	if err := lost(o); err != nil {
 		return 0, err
 	}
+	r.name(result)
 	r.agent.metrics.round(begin, r.have, r.failing)
 	r.agent.publish(o)
 	return r.pause(), nil

@@ -39,9 +39,28 @@ func Look(ctx context.Context, conn *vpp.Conn, owner string) (Sight, error) {
 			}
 		}
 	}
-	sight := Sight{State: s, ACLs: map[string]uint32{}, Spans: map[string][]int{}}
+	sight := Sight{State: s, ACLs: p.ACLs(), Spans: map[string][]int{}}
 	for name, ref := range p.acls {
-		sight.ACLs[name], sight.Spans[name] = ref.index, ref.spans
+		sight.Spans[name] = ref.spans
 	}
 	return sight, nil
+}
+
+// Interfaces are the sw_if_index of ours by name, and ACLs the acl_index, in this life of
+// the machine and as of the last Observe and Apply.
+func (p *Program) Interfaces() map[string]uint32 {
+	list := make(map[string]uint32, len(p.ports))
+	for name, port := range p.ports {
+		list[name] = port.index
+	}
+	return list
+}
+
+// ACLs are like Interfaces.
+func (p *Program) ACLs() map[string]uint32 {
+	list := make(map[string]uint32, len(p.acls))
+	for name, ref := range p.acls {
+		list[name] = ref.index
+	}
+	return list
 }

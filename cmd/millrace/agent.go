@@ -26,6 +26,7 @@ func runAgent(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("agent", flag.ContinueOnError)
 	set.String("config", nodeconfig.Path, "the NodeConfig `file`; the flags below override it")
 	set.String("api-socket", "", "VPP binary API `socket`")
+	set.String("stats-socket", "", "VPP stats segment `socket`, whose counters /metrics shows")
 	set.String("cni-socket", "", "`socket` where the CNI plugin finds the agent")
 	set.String("agent-socket", "", "`socket` where millrace show and explain find the agent")
 	set.String("state-dir", "", "`directory` of the journal of pod attachments")
@@ -43,7 +44,7 @@ func runAgent(ctx context.Context, args []string) error {
 		return err
 	}
 	if err := overlay(set, map[string]func(string) error{
-		"api-socket": path(&cfg.Sockets.API), "cni-socket": path(&cfg.Sockets.CNI), "agent-socket": path(&cfg.Sockets.Agent), "state-dir": path(&cfg.StateDir),
+		"api-socket": path(&cfg.Sockets.API), "stats-socket": path(&cfg.Sockets.Stats), "cni-socket": path(&cfg.Sockets.CNI), "agent-socket": path(&cfg.Sockets.Agent), "state-dir": path(&cfg.StateDir),
 		"node-name": func(name string) error { cfg.NodeName = name; return nil },
 		"mtu":       func(string) error { cfg.MTU = *mtu; return nil },
 		"log-level": word(&cfg.LogLevel),
@@ -85,6 +86,7 @@ func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts factsDoor, add
 	loop, err := agent.New(agent.Config{
 		Node: cfg.NodeName, VPP: vpp.Config{Socket: cfg.Sockets.API, Name: "millrace-agent"}, Options: options,
 		Cluster: objects, Attachments: journal, Events: facts.events, Log: log, Metrics: registry,
+		StatsSocket: cfg.Sockets.Stats,
 	})
 	if err != nil {
 		return err

@@ -72,6 +72,7 @@ func loopbackUp() error {
 type Machine struct {
 	Name   string
 	Socket string // of the binary API
+	Stats  string // of the statistics segment
 	start  func(t *testing.T) (stop func())
 }
 
@@ -93,9 +94,9 @@ func All(t *testing.T) []Machine {
 		t.Skip("needs the right to make network namespaces")
 	}
 	dir := t.TempDir()
-	list := []Machine{{"engine", filepath.Join(dir, "engine.sock"), func(t *testing.T) func() { return startEngine(t, dir) }}}
+	list := []Machine{{"engine", filepath.Join(dir, "engine.sock"), filepath.Join(dir, "engine-stats.sock"), func(t *testing.T) func() { return startEngine(t, dir) }}}
 	if bin := os.Getenv("VPP_BIN"); bin != "" {
-		list = append(list, Machine{"vpp", filepath.Join(dir, "vpp.sock"), func(t *testing.T) func() { return startVPP(t, bin, dir) }})
+		list = append(list, Machine{"vpp", filepath.Join(dir, "vpp.sock"), filepath.Join(dir, "stats.sock"), func(t *testing.T) func() { return startVPP(t, bin, dir) }})
 	}
 	return list
 }
