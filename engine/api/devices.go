@@ -15,12 +15,14 @@ import (
 // device was made. A number or host name is taken from before the device is opened
 // until after the interface is gone.
 type devices struct {
-	mu    sync.Mutex // guards all below
-	loops numbers
-	taps  numbers
-	tap   map[uint32]tapDevice  // by sw_if_index
-	hosts map[string]hostDevice // by the host's name of the interface
-	xdps  map[uint32]func()     // af_xdp by sw_if_index: what ends the watch of its host interface
+	mu          sync.Mutex // guards all below
+	loops       numbers
+	taps        numbers
+	vxlans      numbers
+	vxlanPlaces numbers
+	tap         map[uint32]tapDevice  // by sw_if_index
+	hosts       map[string]hostDevice // by the host's name of the interface
+	xdps        map[uint32]func()     // af_xdp by sw_if_index: what ends the watch of its host interface
 
 	nextXDP int // number in the name of the next af_xdp interface that is given none
 }
@@ -36,11 +38,13 @@ type tapDevice struct {
 
 func newDevices() *devices {
 	return &devices{
-		loops: numbers{limit: maxLoops, index: map[uint32]uint32{}},
-		taps:  numbers{limit: maxTaps, index: map[uint32]uint32{}},
-		tap:   map[uint32]tapDevice{},
-		hosts: map[string]hostDevice{},
-		xdps:  map[uint32]func(){},
+		loops:       numbers{limit: maxLoops, index: map[uint32]uint32{}},
+		taps:        numbers{limit: maxTaps, index: map[uint32]uint32{}},
+		vxlans:      numbers{limit: vnet.NoIndex, index: map[uint32]uint32{}},
+		vxlanPlaces: numbers{limit: vnet.NoIndex, index: map[uint32]uint32{}},
+		tap:         map[uint32]tapDevice{},
+		hosts:       map[string]hostDevice{},
+		xdps:        map[uint32]func(){},
 	}
 }
 

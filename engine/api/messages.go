@@ -37,6 +37,7 @@ func (s *Server) messages() []*entry {
 		s.arpMessages(),
 		s.urpfMessages(),
 		s.aclMessages(),
+		s.vxlanMessages(),
 	)
 }
 

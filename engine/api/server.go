@@ -64,6 +64,7 @@ type Server struct {
 	ifEvent       *entry
 	neighborEvent *entry
 	devices       *devices
+	nodes         *tunnelNodes
 	memifs        *memifs
 	settings      *settings
 	marks         marks
@@ -83,7 +84,7 @@ type Server struct {
 func New(c Config) (*Server, error) {
 	s := &Server{
 		plane: c.Plane, stats: c.Stats, counters: c.Counters, threads: c.Threads, version: c.Version,
-		started: time.Now(), log: c.Logger, devices: newDevices(), runtimeDir: c.RuntimeDir, memifs: newMemifs(c.RuntimeDir), settings: newSettings(), sessions: map[*session]struct{}{},
+		started: time.Now(), log: c.Logger, devices: newDevices(), nodes: newTunnelNodes(), runtimeDir: c.RuntimeDir, memifs: newMemifs(c.RuntimeDir), settings: newSettings(), sessions: map[*session]struct{}{},
 		last: firstClient - 1,
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())

@@ -47,6 +47,8 @@ type iface struct {
 	guards     [2]*worker.Guard // what they come to
 	policy     [2]uint32        // how often that changed while sessions are judged again
 	drops      port.Drops       // those that are counted already
+	tunnel     *tunnel          // nil where it is none
+	bypass     [2]bool          // of tunnels' packets
 	dirty      bool
 }
 
@@ -230,6 +232,7 @@ func (p *Plane) strip(i *iface) {
 	}
 	p.dropLists(i)
 	p.killPaths(i.index)
+	p.closeTunnel(i)
 	for f := range i.tables {
 		p.bindTable(i, f, p.tables[f][0])
 		p.setURPF(i, f, urpf{})
@@ -353,13 +356,16 @@ func (p *Plane) view(i *iface) *worker.Interface {
 		URPFTable4: i.tables[0].t4, URPFTable6: i.tables[1].t6,
 		Punt4: p.puntOf(i.index, 0), Punt6: p.puntOf(i.index, 1),
 		PuntUDP4: p.puntUDP[0], PuntUDP6: p.puntUDP[1], In: i.guards[input], Out: i.guards[output],
-		Proxied: p.proxied(i),
+		Proxied: p.proxied(i), Bypass4: i.bypass[0], Bypass6: i.bypass[1],
 	}
 	if t := i.urpf[0].table; t != nil {
 		v.URPFTable4 = t.t4
 	}
 	if t := i.urpf[1].table; t != nil {
 		v.URPFTable6 = t.t6
+	}
+	if i.tunnel != nil {
+		v.Tunnel = &i.tunnel.sender
 	}
 	if i.port != nil {
 		v.Caps, v.TxQueues = i.port.Capabilities(), i.port.TxQueues()

@@ -65,6 +65,7 @@ type Plane struct {
 	pmtu       map[pmtuKey]uint16
 	access     accessLists
 	proxies    proxies
+	tunnels    tunnels
 	nextWorker int
 	bump       bool // an edit changed where packets may go
 	asks       []ask

@@ -41,8 +41,12 @@ type batch struct {
 	l3         uint32     // where the network header of its plain packets is
 	rx         received
 
-	cur  *vector                 // at work
-	own  *vector                 // made by this worker (replies, ICMP errors), at work after cur
+	cur              *vector // at work
+	own              *vector // made by this worker (replies, ICMP errors), at work after cur
+	entrances        *Entrances
+	entering, inside *entered // by tunnels, and those at work
+	group            [packet.BatchSize]*packet.Buffer
+
 	all  [packet.BatchSize]uint8 // 0, 1, 2, ...
 	miss [packet.BatchSize]uint8
 	look looking
@@ -67,8 +71,25 @@ func (w *Worker) process(index uint32, n int) {
 		return
 	}
 	b.iface = b.ifs[index]
+	b.entering.n = 0
+	w.stages(w.rx[:n])
+	for range 4 {
+		if !w.unwrapped() {
+			break
+		}
+	}
+	w.flush()
+	w.giveBack()
+}
+
+// stages takes what came in by the batch's interface as far as the outbox.
+func (w *Worker) stages(bufs []*packet.Buffer) {
+	b := &w.batch
 	b.cur.n, b.own.n = 0, 0
-	w.parse(w.rx[:n])
+	w.parse(bufs)
+	if b.iface.Bypass4 {
+		w.bypass(b.cur)
+	}
 	w.resolve(b.cur)
 	w.rewrite(b.cur)
 	// A reply may cause no reply, so this ends; the bound is for the reader's peace.
@@ -81,15 +102,13 @@ func (w *Worker) process(index uint32, n int) {
 		w.uncached(b.cur)
 		w.rewrite(b.cur)
 	}
-	w.flush()
-	w.giveBack()
 }
 
 // see notes what the State holds: first the interfaces, then what was published before
 // them.
 func (b *batch) see(s *State) {
 	list := s.interfaces.Load()
-	b.ifs, b.guarded = list.list, list.guarded
+	b.ifs, b.guarded, b.entrances = list.list, list.guarded, s.entrances.Load()
 	b.stateful, b.clock = s.stateful.Load(), s.clock.Load()
 }
 

@@ -35,6 +35,9 @@ func (w *Worker) local4(buf *packet.Buffer) {
 			w.drop(udpReason(r, IP4UDPLength, IP4TransportChecksum), rx)
 			return
 		}
+		if !u.Fragment && w.localTunnel(buf, u.Offset) {
+			return
+		}
 		if !ifc.PuntUDP4 {
 			w.unreachable(buf, UDPNoListener4, packet.ICMPv4PortUnreachable, packet.ICMPv6PortUnreachable)
 			return
@@ -124,6 +127,9 @@ func (w *Worker) local6(buf *packet.Buffer) {
 	if u.Proto == packet.ProtoUDP && !u.Later && !(u.Fragment && ifc.PuntUDP6) {
 		if r := w.checkUDP(buf, ip[u.Offset:]); r != packet.OK {
 			w.drop(udpReason(r, IP6UDPLength, IP6TransportChecksum), rx)
+			return
+		}
+		if !u.Fragment && w.localTunnel(buf, u.Offset) {
 			return
 		}
 		if !ifc.PuntUDP6 {

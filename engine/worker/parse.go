@@ -199,6 +199,9 @@ func (w *Worker) parse4(buf *packet.Buffer) {
 		return
 	}
 	buf.SetLen(int(buf.L3) + len(ip))
+	if ifc.Bypass4 && ip.TTL() > 0 && w.enters4(buf) {
+		return
+	}
 	if buf.Offload != (packet.Offload{}) && packet.CheckOffload(buf) != packet.OK {
 		w.drop(BadOffload, ifc.Index)
 		return
@@ -242,6 +245,9 @@ func (w *Worker) parse6(buf *packet.Buffer) {
 		return
 	}
 	buf.SetLen(int(buf.L3) + len(ip))
+	if ifc.Bypass6 && ip.HopLimit() > 0 && w.enters6(buf) {
+		return
+	}
 	if buf.Offload != (packet.Offload{}) && packet.CheckOffload(buf) != packet.OK {
 		w.drop(BadOffload, ifc.Index)
 		return

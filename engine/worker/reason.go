@@ -104,6 +104,16 @@ const (
 	RxInvalid
 	RxTooLong
 	NoBuffers
+	VXLAN4Encapsulated
+	VXLAN6Encapsulated
+	VXLAN4Decapsulated
+	VXLAN4NoTunnel
+	VXLAN4BadFlags
+	VXLAN6Decapsulated
+	VXLAN6NoTunnel
+	VXLAN6BadFlags
+	NoBridge
+	TunnelInTunnel
 	LearnQueueFull
 	Panic
 	numPlain
@@ -259,6 +269,16 @@ func Names() []Name {
 		RxInvalid:            {"memif-input", "bad descriptor", Error},
 		RxTooLong:            {"memif-input", "packet longer than a buffer", Error},
 		NoBuffers:            {"interface-output", "out of buffers", Error},
+		VXLAN4Encapsulated:   {"vxlan4-encap", "good packets encapsulated", Info},
+		VXLAN6Encapsulated:   {"vxlan6-encap", "good packets encapsulated", Info},
+		VXLAN4Decapsulated:   {"vxlan4-input", "good packets decapsulated", Info},
+		VXLAN4NoTunnel:       {"vxlan4-input", "no such tunnel packets", Error},
+		VXLAN4BadFlags:       {"vxlan4-input", "packets with bad flags field in vxlan header", Error},
+		VXLAN6Decapsulated:   {"vxlan6-input", "good packets decapsulated", Info},
+		VXLAN6NoTunnel:       {"vxlan6-input", "no such tunnel packets", Error},
+		VXLAN6BadFlags:       {"vxlan6-input", "packets with bad flags field in vxlan header", Error},
+		NoBridge:             {"l2-input", "no bridge for a tunnel's packet", Error},
+		TunnelInTunnel:       {"vxlan4-encap", "route to the tunnel's end leads into a tunnel", Error},
 		LearnQueueFull:       {"ip-neighbor", "learned neighbours lost: control thread busy", Error},
 		Panic:                {"worker", "batches dropped after an internal error", Error},
 	}, aclNames()...)

@@ -119,6 +119,7 @@ func New(cfg Config) (*Worker, error) {
 	w := &Worker{cfg: cfg, state: cfg.State, count: cfg.Counters, poller: p, arena: arena}
 	arena.TakeBatch(w.rx[:])
 	w.batch.flows, w.batch.cur, w.batch.own = newFlowCache(), new(vector), new(vector)
+	w.batch.entering, w.batch.inside = new(entered), new(entered)
 	for i := range w.batch.all {
 		w.batch.all[i] = uint8(i)
 	}

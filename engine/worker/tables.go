@@ -25,6 +25,7 @@ const NoIndex = ^uint32(0)
 type State struct {
 	generation atomic.Uint32
 	interfaces atomic.Pointer[interfaceList]
+	entrances  atomic.Pointer[Entrances]
 	stateful   atomic.Pointer[Stateful]
 	clock      atomic.Uint32 // seconds since epoch
 	epoch      time.Time
@@ -38,6 +39,7 @@ func NewState(maxLeaves int) *State {
 	s := &State{leaves: make([]uint32, maxLeaves), epoch: time.Now()}
 	s.generation.Store(1)
 	s.SetInterfaces(nil)
+	s.SetEntrances(&Entrances{})
 	s.stateful.Store(&Stateful{})
 	s.clock.Store(1)
 	return s
@@ -52,6 +54,9 @@ func (s *State) SetInterfaces(list []*Interface) {
 	guarded := slices.ContainsFunc(list, func(i *Interface) bool { return i != nil && (i.In != nil || i.Out != nil) })
 	s.interfaces.Store(&interfaceList{list, guarded})
 }
+
+// SetEntrances replaces the index of tunnels.
+func (s *State) SetEntrances(e *Entrances) { s.entrances.Store(e) }
 
 // interfaceList is all interfaces, and whether some of them have access lists.
 type interfaceList struct {
@@ -210,6 +215,10 @@ type Interface struct {
 	Lender     uint32 // NoIndex when not unnumbered
 	// Proxied are the IPv4 addresses of others that ARP is answered for.
 	Proxied []Span4
+	// Tunnel is set where what goes out goes on in a tunnel; Port is then nil.
+	Tunnel *Tunnel
+	// Bypass4 and Bypass6 say that packets of tunnels are taken out before all lookups.
+	Bypass4, Bypass6 bool
 	// In and Out judge what comes from the interface and what goes out by it; nil lets
 	// everything pass.
 	In, Out *Guard

@@ -83,7 +83,8 @@ func (w *Worker) emptyBox(tx uint32) {
 // flush empties all boxes.
 func (w *Worker) flush() {
 	o := &w.outbox
-	for _, tx := range o.active {
+	for i := 0; i < len(o.active); i++ { // tunnels fill other boxes
+		tx := o.active[i]
 		w.flushBox(tx)
 		o.release(tx)
 	}
@@ -101,11 +102,11 @@ func (w *Worker) flushBox(tx uint32) {
 	case len(bufs) == 0:
 	case ifc == nil:
 		w.dropAll(bufs, TxGone, tx)
-	case !ifc.Up || ifc.NoLink || ifc.Port == nil:
+	case !ifc.Up || ifc.NoLink || ifc.Port == nil && ifc.Tunnel == nil:
 		w.dropAll(bufs, TxInterfaceDown, tx)
 	case b.cut || b.work:
 		w.transmitCut(ifc, bufs)
-	case b.mixed:
+	case b.mixed || ifc.Tunnel != nil:
 		w.transmit(ifc, bufs)
 	default:
 		if n := w.give(ifc, bufs); n == len(bufs) {
@@ -123,6 +124,10 @@ func (w *Worker) dropAll(bufs []*packet.Buffer, r Reason, tx uint32) {
 
 // transmit gives bufs, which the port takes as they are, to the port and counts them.
 func (w *Worker) transmit(ifc *Interface, bufs []*packet.Buffer) {
+	if ifc.Tunnel != nil {
+		w.encapsulate(ifc, bufs)
+		return
+	}
 	n := w.give(ifc, bufs)
 	w.countTx(ifc, bufs[:n])
 }

@@ -108,9 +108,32 @@ func (p *Port) advertise(sender, to string) []byte {
 // background says that a frame is sent by a timer of the machine (router advertisements,
 // multicast reports), whenever it likes.
 func background(frame []byte) bool {
+	if inner := insideVXLAN(frame); inner != nil {
+		return background(inner)
+	}
 	if len(frame) < 55 || binary.BigEndian.Uint16(frame[12:]) != 0x86dd {
 		return false
 	}
+	return backgroundIP6(frame)
+}
+
+// insideVXLAN is the frame in a frame, or nil.
+func insideVXLAN(frame []byte) []byte {
+	for _, o := range []struct {
+		typ    uint16
+		proto  int // where the protocol is, and
+		header int // where UDP begins
+	}{{0x0800, 23, 34}, {0x86dd, 20, 54}} {
+		if len(frame) > o.header+16 && binary.BigEndian.Uint16(frame[12:]) == o.typ && frame[o.proto] == 17 &&
+			binary.BigEndian.Uint16(frame[o.header+2:]) == vxlanPort {
+			return frame[o.header+16:]
+		}
+	}
+	return nil
+}
+
+// backgroundIP6 is background for a frame with an IPv6 packet.
+func backgroundIP6(frame []byte) bool {
 	packet := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default)
 	icmp, ok := packet.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6)
 	if !ok {
@@ -220,6 +243,12 @@ func describeTransport(proto layers.IPProtocol, data []byte, pseudo uint32, firs
 	switch {
 	case !first:
 		return describeRest(fmt.Sprintf(" %v", proto), data)
+	case proto == layers.IPProtocolUDP && len(data) >= 16 && binary.BigEndian.Uint16(data[2:]) == vxlanPort:
+		check := wrong(pseudo)
+		if binary.BigEndian.Uint16(data[6:]) == 0 {
+			check = " no sum"
+		}
+		return check + describeVXLAN(data[8:])
 	case proto == layers.IPProtocolUDP && len(data) >= 8:
 		return describeRest(fmt.Sprintf(" udp %d>%d%s", binary.BigEndian.Uint16(data), binary.BigEndian.Uint16(data[2:]), wrong(pseudo)), data[8:])
 	case proto == layers.IPProtocolTCP && len(data) >= 20:
@@ -232,6 +261,18 @@ func describeTransport(proto layers.IPProtocol, data []byte, pseudo uint32, firs
 	default:
 		return describeRest(fmt.Sprintf(" proto %d", proto), data)
 	}
+}
+
+const vxlanPort = 4789
+
+// describeVXLAN leaves the source port out: it is a hash of the machine's choice. What
+// follows the header is a frame, or else an IP packet.
+func describeVXLAN(data []byte) string {
+	head := fmt.Sprintf(" vxlan flags %#x vni %d ", data[0], binary.BigEndian.Uint32(data[4:])>>8)
+	if inner := data[8:]; len(inner) > 20 && inner[0] == 0x45 {
+		return head + "[" + describeIP4(inner) + "]"
+	}
+	return head + "[" + describeFrame(data[8:]) + "]"
 }
 
 func describeRest(head string, data []byte) string {
