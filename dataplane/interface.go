@@ -21,8 +21,8 @@ type Interface struct {
 	Host   HostSide
 }
 
-// Device is what an Interface is made of: Tun, Tap, Veth, Memif, NIC, Bond, VLAN or
-// Loopback. It cannot change.
+// Device is what an Interface is made of: Tun, Tap, Veth, Memif, NIC, Bond, VLAN, VXLAN
+// or Loopback. It cannot change.
 type Device interface {
 	device(l *textline.Line)
 	check() error
@@ -137,6 +137,9 @@ func (i Interface) requires() []Key {
 	keys := requireTables(nil, i.Table, IPv4, IPv6)
 	if d, ok := i.Device.(VLAN); ok {
 		keys = append(keys, InterfaceKey(d.Parent))
+	}
+	if d, ok := i.Device.(VXLAN); ok {
+		keys = append(keys, InterfaceKey(d.Uplink))
 	}
 	return keys
 }

@@ -22,6 +22,7 @@ const (
 	KindTable Kind = iota + 1
 	KindACL
 	KindInterface
+	KindTunnelBypass
 	KindBondMember
 	KindAddress
 	KindUnnumbered
@@ -34,7 +35,7 @@ const (
 )
 
 var kindNames = [...]string{
-	KindTable: "table", KindACL: "acl", KindInterface: "interface", KindBondMember: "bond-member",
+	KindTable: "table", KindACL: "acl", KindInterface: "interface", KindTunnelBypass: "tunnel-bypass", KindBondMember: "bond-member",
 	KindAddress: "address", KindUnnumbered: "unnumbered",
 	KindNeighbor: "neighbor", KindRoute: "route", KindProxyRange: "proxy-range", KindProxyARP: "proxy-arp",
 	KindACLBinding: "acl-binding", KindUp: "up",
@@ -60,7 +61,7 @@ func (k Key) Compare(o Key) int {
 	return cmp.Or(cmp.Compare(k.Kind, o.Kind), strings.Compare(k.Name, o.Name))
 }
 
-// Object is one thing of the dataplane: Table, ACL, Interface, BondMember, Address,
+// Object is one thing of the dataplane: Table, ACL, Interface, TunnelBypass, BondMember, Address,
 // Unnumbered, Neighbor, Route, ProxyRange, ProxyARP, ACLBinding or Up. Objects are
 // values; their text form is one line and says all of them.
 type Object interface {

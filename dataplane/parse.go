@@ -67,6 +67,9 @@ func readObject(kind string, words []string, r *textline.Reader) (Object, error)
 		return Route{table, p, textline.All(r, "path", parsePath)}, err
 	case "bond-member":
 		return BondMember{words[0], r.String("bond"), textline.One(r, "long-timeout", parseTrue)}, nil
+	case "tunnel-bypass":
+		f, err := parseFamily(words[1])
+		return TunnelBypass{words[0], f}, err
 	case "proxy-arp":
 		return ProxyARP{words[0]}, nil
 	case "proxy-range":
@@ -133,10 +136,12 @@ func readDevice(r *textline.Reader) (Device, error) {
 		return VLAN{r.String("parent"), textline.One(r, "vlan", parseUint[uint16])}, nil
 	case "memif":
 		return readMemif(r), nil
+	case "vxlan":
+		return readVXLAN(r), nil
 	case "loopback":
 		return Loopback{}, nil
 	default:
-		return nil, fmt.Errorf("field device: %q: want tun, tap, veth, memif, nic, bond, vlan or loopback", kind)
+		return nil, fmt.Errorf("field device: %q: want tun, tap, veth, memif, nic, bond, vlan, vxlan or loopback", kind)
 	}
 }
 

@@ -269,7 +269,7 @@ func TestParseStateErrors(t *testing.T) {
 		{"\nroute 0 10.0.0.0/8 path=!nowhere", "line 2"},
 		{"route 0 10.0.0.0/8 path=a*1", "want a weight"},
 		{"route 0 10.0.0.0/8 path=!drop metric=3", "field metric"},
-		{"interface a mtu=1500 device=tape", "want tun, tap, veth, memif, nic, bond, vlan or loopback"},
+		{"interface a mtu=1500 device=tape", "want tun, tap, veth, memif, nic, bond, vlan, vxlan or loopback"},
 		{"interface a mtu=1500 device=loopback netns=/x", "field netns"},
 		{"interface a mtu=1500 device=memif mode=punt", `mode "punt": want ethernet or ip`},
 		{"interface a mtu=1500 device=memif rx-queues=256", "field rx-queues"},

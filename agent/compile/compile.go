@@ -27,15 +27,16 @@ const (
 
 // Options are what a node's configuration decides.
 type Options struct {
-	MTU      uint32         // of pod interfaces whose attachment has none, and of the host's
-	HostName string         // kernel name of the interface between dataplane and host
-	Device   Device         // probed by who holds a connection
-	Queues   uint16         // receive queues per interface
-	RxRing   uint16         // descriptors per queue
-	TxRing   uint16         //
-	MemifDMA bool           // memifs copy by a DMA engine
-	PodCIDRs []netip.Prefix // ranges of this node beside those of its Node object
-	Policy   policy.Options // what policies may cost
+	MTU           uint32         // of interfaces to pods and the host at most: less where uplinks and tunnels ask for it
+	HostName      string         // kernel name of the interface between dataplane and host
+	Device        Device         // probed by who holds a connection
+	Queues        uint16         // receive queues per interface
+	RxRing        uint16         // descriptors per queue
+	TxRing        uint16         //
+	MemifDMA      bool           // memifs copy by a DMA engine
+	PodCIDRs      []netip.Prefix // ranges of this node beside those of its Node object
+	Policy        policy.Options // what policies may cost
+	Encapsulation Encapsulation  // of packets to other nodes
 	// Uplinks are what the dataplane has to the network, by observation.
 	Uplinks []dataplane.Uplink
 }
@@ -93,9 +94,11 @@ func compile(s cluster.Snapshot, changed cluster.Changes, node string, o Options
 			Owners:   map[dataplane.Key]cluster.AttachmentID{},
 			Problems: map[cluster.AttachmentID]error{},
 		},
+		remote: map[netip.Prefix]bool{},
 		owner:  map[netip.Addr]string{},
 		places: map[place]cluster.AttachmentID{},
 	}
+	c.options.MTU = podMTU(o)
 	c.podCIDRs = PodCIDRs(s, node, o)
 	attachments := inOrder(s.Attachments)
 	c.gateway()
@@ -110,8 +113,8 @@ func compile(s cluster.Snapshot, changed cluster.Changes, node string, o Options
 		}
 		served = append(served, a)
 	}
-	c.host(served)
 	c.peers(s.Nodes, node)
+	c.host(served)
 	c.guard(s, changed, served, policies)
 	if c.err != nil {
 		return Result{}, fmt.Errorf("compile node %q: %w", node, c.err)
@@ -151,6 +154,7 @@ type compilation struct {
 	options  Options
 	node     cluster.Node
 	podCIDRs []netip.Prefix
+	remote   map[netip.Prefix]bool // of other nodes, that have a route: whether it is the host's way, too
 	owner    map[netip.Addr]string // who has an address, in words
 	places   map[place]cluster.AttachmentID
 	result   Result

@@ -43,6 +43,8 @@ func options(t *testing.T, comment []byte) Options {
 				o.MemifDMA = f.Value == "true"
 			case "host":
 				o.HostName = f.Value
+			case "encapsulation":
+				o.Encapsulation = map[string]Encapsulation{"Always": EncapsulateAlways, "Never": EncapsulateNever}[f.Value]
 			case "uplink":
 				o.Uplinks = append(o.Uplinks, uplink(f.Value))
 			default:

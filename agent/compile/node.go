@@ -66,11 +66,16 @@ func (c *compilation) host(served []cluster.Attachment) {
 }
 
 // hostDestinations are what the host reaches through the dataplane: the ranges of the
-// node, and each attached address that lies in none of them.
+// node, those of nodes that only the dataplane knows the way to, and each attached address that lies in none of them.
 func (c *compilation) hostDestinations(served []cluster.Attachment) []netip.Prefix {
 	var dst []netip.Prefix
 	for _, cidr := range c.podCIDRs {
 		dst = append(dst, cidr.Masked())
+	}
+	for cidr, through := range c.remote {
+		if through {
+			dst = append(dst, cidr)
+		}
 	}
 	for _, at := range served {
 		for a := range at.AllAddresses() {

@@ -51,10 +51,13 @@ func TestPeersApart(t *testing.T) {
 	for _, step := range walk {
 		after := compiled(t, o, append(step.nodes, self)...)
 		plan := dataplane.Diff(before, after)
-		if len(plan) == 0 && step.moves != "4" {
+		if len(plan) == 0 {
 			t.Errorf("%s: nothing changes", step.what)
 		}
 		for _, s := range plan {
+			if s.Verb == dataplane.Update && s.Object.Key() == dataplane.InterfaceKey("host/millrace0") {
+				continue // its routes
+			}
 			if key := s.Object.Key().String(); !strings.Contains(key, "10.1."+step.moves+".0") && !strings.Contains(key, "fd01:"+step.moves+"::") && !strings.Contains(key, "worker-"+step.moves) {
 				t.Errorf("%s: %s", step.what, s)
 			}

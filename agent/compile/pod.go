@@ -65,7 +65,7 @@ type place struct{ netns, name string }
 // its memifs.
 func (c *compilation) ends(a cluster.Attachment, first bool) []end {
 	var list []end
-	if a.MTU == 0 {
+	if a.MTU == 0 || a.MTU > c.options.MTU && len(c.options.Uplinks) > 0 {
 		a.MTU = c.options.MTU
 	}
 	if a.Device == cluster.DeviceKernel {

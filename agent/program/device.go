@@ -106,6 +106,8 @@ func (p *Program) createExchange(o dataplane.Interface, socket uint32) (vpp.Exch
 		return p.vlanExchange(d)
 	case dataplane.Veth:
 		return p.vethExchange(o, d)
+	case dataplane.VXLAN:
+		return p.tunnelExchange(d)
 	case dataplane.Memif:
 		return memifExchange(d, socket), nil
 	case dataplane.Loopback:
@@ -131,6 +133,8 @@ func (p *Program) created(o dataplane.Interface, e vpp.Exchange, socket uint32) 
 		return port{index: uint32(r.SwIfIndex), driver: driverVLAN}, ok && e.Err == nil
 	case dataplane.Veth:
 		return createdVeth(d, e)
+	case dataplane.VXLAN:
+		return p.createdTunnel(d, e)
 	case dataplane.Memif:
 		return createdMemif(socket, e)
 	case dataplane.Loopback:
@@ -289,6 +293,8 @@ func (p port) deleteExchanges() ([]vpp.Exchange, error) {
 		return []vpp.Exchange{deleteBond(index)}, nil
 	case driverVLAN:
 		return []vpp.Exchange{deleteVLAN(index)}, nil
+	case driverVXLAN:
+		return []vpp.Exchange{p.tunnel.exchange(false, none)}, nil
 	case driverLoopback:
 		return []vpp.Exchange{{Request: &interfaces.DeleteLoopback{SwIfIndex: index}, Reply: &interfaces.DeleteLoopbackReply{}}}, nil
 	}
@@ -300,7 +306,7 @@ func isSet(err error) bool { return errors.Is(err, api.VALUE_EXIST) }
 
 // isGone tells the refusals that mean there is no such interface, or memif socket.
 func isGone(err error) bool {
-	return errors.Is(err, api.INVALID_SW_IF_INDEX) || errors.Is(err, api.NO_MATCHING_INTERFACE) || isSocketGone(err)
+	return errors.Is(err, api.INVALID_SW_IF_INDEX) || errors.Is(err, api.NO_MATCHING_INTERFACE) || errors.Is(err, api.NO_SUCH_ENTRY) || isSocketGone(err)
 }
 
 // removeKernelSide removes the kernel devices of a deleted interface that did not go with

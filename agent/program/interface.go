@@ -117,6 +117,9 @@ func (p *Program) observeDevices(ctx context.Context, seen *observed) error {
 	if err := p.observeVeths(ctx, seen.names, seen.details, seen.devices); err != nil {
 		return err
 	}
+	if err := p.observeTunnels(ctx, seen); err != nil {
+		return err
+	}
 	return p.observeMemifs(ctx, seen)
 }
 

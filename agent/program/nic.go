@@ -141,8 +141,13 @@ func ringOr(n, otherwise uint16) uint16 {
 // setsMAC says whether the interface comes with an address that VPP thought of, another one
 // each time, and is given ours.
 func setsMAC(o dataplane.Interface) (mac dataplane.MAC, ok bool) {
-	d, ok := o.Device.(dataplane.NIC)
-	return d.MAC, ok && d.Driver == dataplane.NICAFXDP
+	switch d := o.Device.(type) {
+	case dataplane.NIC:
+		return d.MAC, d.Driver == dataplane.NICAFXDP
+	case dataplane.VXLAN:
+		return d.MAC, true
+	}
+	return dataplane.MAC{}, false
 }
 
 func macExchange(index interface_types.InterfaceIndex, mac dataplane.MAC) vpp.Exchange {

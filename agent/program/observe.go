@@ -12,13 +12,14 @@ import (
 // differs from every wish and is made anew.
 func (p *Program) Observe(ctx context.Context) (dataplane.State, error) {
 	var s dataplane.State
-	// Interfaces first: all others are told by the names they bring.
+	// Uplinks and interfaces first: all others are told by the names they bring.
 	for _, part := range []struct {
 		kind    dataplane.Kind
 		observe func(context.Context, *dataplane.State) error
 	}{
-		{dataplane.KindInterface, p.observeInterfaces},
 		{dataplane.KindInterface, p.observeUplinks},
+		{dataplane.KindInterface, p.observeInterfaces},
+		{dataplane.KindTunnelBypass, p.observeBypasses},
 		{dataplane.KindTable, p.observeTables},
 		{dataplane.KindBondMember, p.observeMembers},
 		{dataplane.KindACL, p.observeACLs},

@@ -34,6 +34,9 @@ type Program struct {
 
 	uplinks map[string]uplinkPort // by the name that paths have for them; filled like ports
 
+	decap [2]uint32            // what VPP calls ethernet-input behind a tunnel over IPv4 and IPv6
+	bare  map[tunnelKey]uint32 // tunnels without mark, at the last Observe
+
 	acls      map[string]aclRef               // ours by name; filled and kept like ports
 	bound     map[string]dataplane.ACLBinding // what our interfaces are bound to, by name; likewise
 	unguarded error                           // why the machine has no ACLs; nil = it has
@@ -51,6 +54,7 @@ type port struct {
 	outer  string  // of a veth: the kernel's name of the end that the machine reads
 	socket uint32  // of a memif: the number of its socket
 	nic    dataplane.NIC
+	tunnel tunnelKey
 }
 
 // driver is what made an interface, and has to delete it.
@@ -65,6 +69,7 @@ const (
 	driverNIC
 	driverBond
 	driverVLAN
+	driverVXLAN
 )
 
 // New prepares a connection: ACLs work as ours need them, and our routes get a FIB source of their own where the machine
@@ -198,6 +203,8 @@ func (p *Program) special(step dataplane.Step) func(context.Context, []dataplane
 		if step.Verb != dataplane.Delete {
 			return p.borrow
 		}
+	case dataplane.TunnelBypass:
+		return p.setBypasses
 	case dataplane.ACL:
 		return map[dataplane.Verb]func(context.Context, []dataplane.Step) []error{
 			dataplane.Create: p.createACLs, dataplane.Update: p.guard, dataplane.Delete: p.deleteACLs,

@@ -27,6 +27,7 @@ type uplinkPort struct {
 	dataplane.Uplink
 	index uint32
 	port  string // the kernel's link, if it is shared
+	table uint32
 }
 
 // Uplinks are those that the machine had at the last Observe, in order of their names.
@@ -95,6 +96,7 @@ func (p *Program) uplinkAddresses(ctx context.Context, u *uplinkPort, own interf
 		if err != nil {
 			return err
 		}
+		u.table = table.VrfID
 		req := &ip.IPRouteV2Dump{Table: ip.IPTable{TableID: table.VrfID, IsIP6: is6}, Src: p.plain}
 		for d, err := range vpp.Dump[ip.IPRouteV2Details](ctx, p.conn, req) {
 			if err != nil {

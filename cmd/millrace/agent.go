@@ -83,6 +83,7 @@ func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts factsDoor, add
 	}
 	options := compile.Defaults()
 	options.MTU, options.PodCIDRs, options.MemifDMA = uint32(cfg.MTU), cfg.PodCIDRs, cfg.Memif.UseDMA
+	options.Encapsulation = encapsulation(cfg.NodeToNode.Encapsulation)
 	loop, err := agent.New(agent.Config{
 		Node: cfg.NodeName, VPP: vpp.Config{Socket: cfg.Sockets.API, Name: "millrace-agent"}, Options: options,
 		Cluster: objects, Attachments: journal, Events: facts.events, Log: log, Metrics: registry,
@@ -115,6 +116,16 @@ func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts factsDoor, add
 	group.Go(func() error { return facts.run(ctx) })
 	group.Go(func() error { return loop.ServeHTTP(ctx, address, registry) })
 	return group.Wait()
+}
+
+func encapsulation(e nodeconfig.Encapsulation) compile.Encapsulation {
+	switch e {
+	case nodeconfig.EncapsulationAlways:
+		return compile.EncapsulateAlways
+	case nodeconfig.EncapsulationNever:
+		return compile.EncapsulateNever
+	}
+	return compile.EncapsulateCrossSubnet
 }
 
 // memifHost names the dataplane's end of a memif, with its MAC where it has one.

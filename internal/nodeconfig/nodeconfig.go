@@ -30,10 +30,11 @@ type Config struct {
 	RuntimeDir string         `yaml:"runtimeDir" doc:"sockets, start files and the manager's lock; nothing here outlives a stop"`
 	StateDir   string         `yaml:"stateDir" doc:"what has to survive a reboot: the journal of pod attachments"`
 	Sockets    Sockets        `yaml:"sockets"`
-	MTU        int            `yaml:"mtu" doc:"of pod interfaces, in bytes, 1280 to 9216"`
+	MTU        int            `yaml:"mtu" doc:"of pod interfaces, in bytes, 1280 to 9216; with uplinks at most what leaves by them in one piece"`
 	PodCIDRs   []netip.Prefix `yaml:"podCIDRs" doc:"ranges this node gives to its pods, IPv4, IPv6 or both"`
 	MaxPods    int            `yaml:"maxPods" doc:"as the kubelet's maxPods: packet buffers are sized for as many"`
 	Uplinks    []Uplink       `yaml:"uplinks" doc:"NICs that the dataplane takes over, the way out of the node first; empty: none"`
+	NodeToNode NodeToNode     `yaml:"nodeToNode" doc:"how pods of other nodes are reached, where there are uplinks; the same on all nodes"`
 	Memif      Memif          `yaml:"memif" doc:"memif interfaces of pods"`
 	VPP        VPP            `yaml:"vpp" doc:"used when the dataplane is VPP"`
 	Engine     Engine         `yaml:"engine" doc:"used when the dataplane is the embedded engine"`
@@ -62,6 +63,11 @@ type Uplink struct {
 
 // setDefaults is called before an item of the list is decoded.
 func (u *Uplink) setDefaults() { u.Mode, u.Driver = ModeAuto, DriverAuto }
+
+// NodeToNode is how pods of other nodes are reached.
+type NodeToNode struct {
+	Encapsulation Encapsulation `yaml:"encapsulation" doc:"VXLAN to CrossSubnet (nodes on no subnet of an uplink), Always or Never"`
+}
 
 // Memif is what all memif interfaces of a node have in common.
 type Memif struct {
@@ -101,6 +107,7 @@ func Default() Config {
 		PodCIDRs:   []netip.Prefix{},
 		MaxPods:    110,
 		Uplinks:    []Uplink{},
+		NodeToNode: NodeToNode{EncapsulationCrossSubnet},
 		VPP: VPP{
 			Binary:       "/usr/bin/vpp",
 			MainHeapSize: 1 << 30,

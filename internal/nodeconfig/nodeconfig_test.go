@@ -51,8 +51,9 @@ func TestDecodeEveryField(t *testing.T) {
 			{Interface: "eth1", Mode: ModeAuto, Driver: DriverAuto},
 			{PCI: "0000:03:00.0", Mode: ModeAuto, Driver: DriverDPDK, RxQueues: 4, TxQueues: 5, RxRing: 2048, TxRing: 1024, NoHostTap: true},
 		},
-		Memif:  Memif{UseDMA: true},
-		Engine: Engine{Workers: 2},
+		NodeToNode: NodeToNode{EncapsulationAlways},
+		Memif:      Memif{UseDMA: true},
+		Engine:     Engine{Workers: 2},
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(equalPrefixes)); diff != "" {
 		t.Errorf("decoded (-want +got):\n%s", diff)

@@ -93,6 +93,21 @@ func (m *Mode) UnmarshalText(text []byte) error {
 	return oneOf(m, text, ModeAuto, ModeShare, ModeOwn)
 }
 
+// Encapsulation says which nodes are reached by a tunnel.
+type Encapsulation string
+
+// The choices.
+const (
+	EncapsulationCrossSubnet Encapsulation = "CrossSubnet"
+	EncapsulationAlways      Encapsulation = "Always"
+	EncapsulationNever       Encapsulation = "Never"
+)
+
+// UnmarshalText accepts the three names.
+func (e *Encapsulation) UnmarshalText(text []byte) error {
+	return oneOf(e, text, EncapsulationCrossSubnet, EncapsulationAlways, EncapsulationNever)
+}
+
 // PCIDriver is the kernel's driver that hands a PCI device to the dataplane's process.
 type PCIDriver string
 

@@ -35,12 +35,17 @@ func (r *rig) agent(pod *netnstest.Namespace) *program.Program {
 		Pod:       cluster.PodKey{Namespace: "default", Name: "pod"},
 		Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd01::2")}, Revision: 1,
 	}})
+	for name, n := range s.Nodes {
+		if r.only6 {
+			n.Addresses = n.Addresses[1:]
+			s.Nodes[name] = n
+		}
+	}
 	p, err := program.New(r.Context(), r.conn, program.Agent("n"))
 	if err != nil {
 		r.Fatal(err)
 	}
 	o := compile.Defaults()
-	o.Uplinks = p.Uplinks()
 	have, err := p.Observe(r.Context())
 	if err != nil {
 		r.Fatal(err)
@@ -49,6 +54,7 @@ func (r *rig) agent(pod *netnstest.Namespace) *program.Program {
 		r.Fatalf("the agent takes for its own:\n%s", have)
 	}
 	r.learnt(p)
+	o.Uplinks, o.Encapsulation = p.Uplinks(), r.encapsulation
 	tun, err := p.CanTun(r.Context())
 	if err != nil {
 		r.Fatal(err)

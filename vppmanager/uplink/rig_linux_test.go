@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.fd.io/govpp/api"
 
+	"github.com/millrace/millrace/agent/compile"
 	"github.com/millrace/millrace/agent/program"
 	"github.com/millrace/millrace/dataplane"
 	"github.com/millrace/millrace/internal/machinetest"
@@ -31,6 +32,9 @@ type rig struct {
 	stop    func()
 	conn    *vpp.Conn
 	uplinks []startup.Uplink
+
+	encapsulation compile.Encapsulation // of the agent's packets to other nodes
+	only6         bool                  // the nodes have no IPv4 addresses
 }
 
 // eachMachine runs a test on the engine, and on VPP where there is one.
