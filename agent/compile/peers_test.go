@@ -79,25 +79,27 @@ func compiled(t *testing.T, o Options, nodes ...cluster.Node) dataplane.State {
 	return r.State
 }
 
-// TestMaxSegments: kernels' ends cut what they send where an uplink does not take it whole,
-// and the dataplane reads a veth.
+// TestMaxSegments: kernels' ends cut what they send where an uplink or a tunnel does not take
+// it whole, and the dataplane reads a veth.
 func TestMaxSegments(t *testing.T) {
 	self := cluster.Node{Name: "worker-1", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.1.1.0/24")}, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
 	whole := twoUplinks()
 	whole[0].Whole, whole[1].Whole = true, true
 	for _, tt := range []struct {
-		device  Device
-		uplinks []dataplane.Uplink
-		want    bool
+		device        Device
+		uplinks       []dataplane.Uplink
+		encapsulation Encapsulation
+		want          bool
 	}{
-		{DeviceVeth, twoUplinks(), true},
-		{DeviceVeth, whole, false},
-		{DeviceVeth, append(twoUplinks()[:1], whole[1]), true},
-		{DeviceVeth, nil, false},
-		{DeviceTun, twoUplinks(), false},
+		{DeviceVeth, twoUplinks(), EncapsulateNever, true},
+		{DeviceVeth, whole, EncapsulateNever, false},
+		{DeviceVeth, whole, EncapsulateCrossSubnet, true},
+		{DeviceVeth, append(twoUplinks()[:1], whole[1]), EncapsulateNever, true},
+		{DeviceVeth, nil, EncapsulateAlways, false},
+		{DeviceTun, twoUplinks(), EncapsulateAlways, false},
 	} {
 		o := Defaults()
-		o.Device, o.Uplinks = tt.device, tt.uplinks
+		o.Device, o.Uplinks, o.Encapsulation = tt.device, tt.uplinks, tt.encapsulation
 		text := compiled(t, o, self).String()
 		if strings.Contains(text, "host-max-segments=1") != tt.want {
 			t.Errorf("%v, %v: want %v in\n%s", tt.device, tt.uplinks, tt.want, text)

@@ -10,7 +10,7 @@ import (
 
 // cuts says whether the machine has to be told to cut what leaves by an interface into
 // segments of its MTU, where the hardware does not. The kernel's ends hand over up to 64 kB at
-// once (OffloadGSO), and VPP would put that onto a wire as it is, or drop it. A packet socket
+// once (OffloadGSO), and VPP would put that onto a wire or into a tunnel as it is, or drop it. A packet socket
 // takes it whole. A machine that lacks the message is our engine, which cuts by itself.
 func (p *Program) cuts(o dataplane.Interface) bool {
 	switch d := o.Device.(type) {
@@ -18,7 +18,7 @@ func (p *Program) cuts(o dataplane.Interface) bool {
 		if d.Driver == dataplane.NICAFPacket {
 			return false
 		}
-	case dataplane.Bond, dataplane.VLAN:
+	case dataplane.Bond, dataplane.VLAN, dataplane.VXLAN:
 	default:
 		return false
 	}
