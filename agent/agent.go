@@ -21,6 +21,7 @@ import (
 	"github.com/millrace/millrace/agent/compile"
 	"github.com/millrace/millrace/agent/program"
 	"github.com/millrace/millrace/cluster"
+	"github.com/millrace/millrace/dataplane"
 	"github.com/millrace/millrace/vpp"
 	"github.com/millrace/millrace/vpp/compat"
 )
@@ -50,6 +51,14 @@ type Events interface {
 	Warn(about cluster.Ref, reason, message string)
 }
 
+// NextHops knows the neighbours on shared uplinks. It is asked for those that routes lead to.
+type NextHops interface {
+	Follow([]dataplane.NextHop)
+	Known() map[dataplane.NextHop]dataplane.MAC
+	// Changed is like that of Cluster.
+	Changed() <-chan struct{}
+}
+
 // Config is what an Agent works with.
 type Config struct {
 	Node        string // this node's name in the facts
@@ -58,6 +67,7 @@ type Config struct {
 	Cluster     Cluster
 	Attachments Attachments
 	Events      Events        // nil = the log is told only
+	NextHops    NextHops      // nil = there are no shared uplinks
 	Resync      time.Duration // how often to observe although nothing changed; 0 = 30 s
 	Log         *slog.Logger
 	Metrics     prometheus.Registerer // nil = none
@@ -216,6 +226,8 @@ func (a *Agent) wait(ctx context.Context, conn *vpp.Conn, r *round, links <-chan
 			return nil
 		case <-a.config.Attachments.Changed():
 			return nil
+		case <-a.nextHopsChanged():
+			return nil
 		case answer := <-a.questions:
 			answer <- r.view()
 		case <-timer.C:
@@ -236,6 +248,14 @@ func (a *Agent) wait(ctx context.Context, conn *vpp.Conn, r *round, links <-chan
 			}
 		}
 	}
+}
+
+// nextHopsChanged is nil, which never receives, where there is nobody to tell.
+func (a *Agent) nextHopsChanged() <-chan struct{} {
+	if a.config.NextHops == nil {
+		return nil
+	}
+	return a.config.NextHops.Changed()
 }
 
 // facts joins both doors. Attachments are read first, so that their revision never claims

@@ -119,8 +119,17 @@ func (r *round) compile() (cluster.Snapshot, compile.Result, error) {
 		r.compiler = compile.NewCompiler(r.agent.config.Node, r.options)
 		changed = cluster.Compare(cluster.Snapshot{}, facts) // earlier connections took some
 	}
-	r.compiler.Learn(r.options.Uplinks)
+	hops := r.agent.config.NextHops
+	if hops == nil {
+		r.compiler.Learn(r.options.Uplinks, nil)
+		result, err := r.compiler.Update(facts, changed)
+		return facts, result, err
+	}
+	r.compiler.Learn(r.options.Uplinks, hops.Known())
 	result, err := r.compiler.Update(facts, changed)
+	if err == nil {
+		hops.Follow(dataplane.NextHops(result.State, r.options.Uplinks))
+	}
 	return facts, result, err
 }
 

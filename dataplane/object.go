@@ -31,6 +31,7 @@ const (
 	KindProxyRange
 	KindProxyARP
 	KindACLBinding
+	KindSteering
 	KindUp // last, so that nothing passes an interface before all else is in force
 )
 
@@ -38,7 +39,7 @@ var kindNames = [...]string{
 	KindTable: "table", KindACL: "acl", KindInterface: "interface", KindTunnelBypass: "tunnel-bypass", KindBondMember: "bond-member",
 	KindAddress: "address", KindUnnumbered: "unnumbered",
 	KindNeighbor: "neighbor", KindRoute: "route", KindProxyRange: "proxy-range", KindProxyARP: "proxy-arp",
-	KindACLBinding: "acl-binding", KindUp: "up",
+	KindACLBinding: "acl-binding", KindSteering: "steering", KindUp: "up",
 }
 
 func (k Kind) String() string {
@@ -62,7 +63,7 @@ func (k Key) Compare(o Key) int {
 }
 
 // Object is one thing of the dataplane: Table, ACL, Interface, TunnelBypass, BondMember, Address,
-// Unnumbered, Neighbor, Route, ProxyRange, ProxyARP, ACLBinding or Up. Objects are
+// Unnumbered, Neighbor, Route, ProxyRange, ProxyARP, ACLBinding, Steering or Up. Objects are
 // values; their text form is one line and says all of them.
 type Object interface {
 	Key() Key

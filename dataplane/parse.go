@@ -74,6 +74,8 @@ func readObject(kind string, words []string, r *textline.Reader) (Object, error)
 		return ProxyARP{words[0]}, nil
 	case "proxy-range":
 		return readProxyRange(words)
+	case "steering":
+		return readSteering(words)
 	case "up":
 		return Up{words[0]}, nil
 	}

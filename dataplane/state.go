@@ -110,7 +110,7 @@ func (s State) Equal(o State) bool {
 // values are equal as they stand, no text is made.
 func same(a, b Object) bool {
 	switch x := a.(type) {
-	case Table, TunnelBypass, BondMember, Address, Unnumbered, Neighbor, ProxyRange, ProxyARP, Up:
+	case Table, TunnelBypass, BondMember, Address, Unnumbered, Neighbor, ProxyRange, ProxyARP, Steering, Up:
 		return a == b
 	case Route:
 		if y, ok := b.(Route); ok && x.Table == y.Table && x.Prefix == y.Prefix && slices.Equal(x.Paths, y.Paths) {

@@ -12,6 +12,7 @@ import (
 type Uplink struct {
 	Name      string // the manager's
 	Mode      UplinkMode
+	Link      string         // the kernel's name of the network card, if it is shared
 	MTU       uint32         // bytes at L3
 	Whole     bool           // takes TCP packets above the MTU, and has them cut
 	Addresses []netip.Addr   // the host's, in order
@@ -45,7 +46,7 @@ func IsUplink(name string) bool { return strings.HasPrefix(name, uplinkMark) }
 
 // Equal says whether both are the same.
 func (u Uplink) Equal(o Uplink) bool {
-	return u.Name == o.Name && u.Mode == o.Mode && u.MTU == o.MTU && u.Whole == o.Whole && slices.Equal(u.Addresses, o.Addresses) && slices.Equal(u.Subnets, o.Subnets)
+	return u.Name == o.Name && u.Mode == o.Mode && u.Link == o.Link && u.MTU == o.MTU && u.Whole == o.Whole && slices.Equal(u.Addresses, o.Addresses) && slices.Equal(u.Subnets, o.Subnets)
 }
 
 // Attached says whether an address lies in one of the uplink's subnets.

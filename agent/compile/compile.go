@@ -39,6 +39,8 @@ type Options struct {
 	Encapsulation Encapsulation  // of packets to other nodes
 	// Uplinks are what the dataplane has to the network, by observation.
 	Uplinks []dataplane.Uplink
+	// NextHops are neighbours on shared uplinks that the kernel knows.
+	NextHops map[dataplane.NextHop]dataplane.MAC
 }
 
 // Defaults are the options of a node that was told nothing.
@@ -77,8 +79,10 @@ func NewCompiler(node string, o Options) *Compiler {
 	return &Compiler{node: node, options: o, policies: policy.NewCompiler(node, o.Policy)}
 }
 
-// Learn replaces what is known of the dataplane's uplinks.
-func (c *Compiler) Learn(uplinks []dataplane.Uplink) { c.options.Uplinks = uplinks }
+// Learn replaces what is known of the dataplane's uplinks, and of the neighbours there.
+func (c *Compiler) Learn(uplinks []dataplane.Uplink, hops map[dataplane.NextHop]dataplane.MAC) {
+	c.options.Uplinks, c.options.NextHops = uplinks, hops
+}
 
 // Update is Compile of a Snapshot. changed has to name all in which it differs from the one
 // before; the attachments' differences are found without.
@@ -115,6 +119,8 @@ func compile(s cluster.Snapshot, changed cluster.Changes, node string, o Options
 	}
 	c.peers(s.Nodes, node)
 	c.host(served)
+	c.steer()
+	c.nextHops()
 	c.guard(s, changed, served, policies)
 	if c.err != nil {
 		return Result{}, fmt.Errorf("compile node %q: %w", node, c.err)

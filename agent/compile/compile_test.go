@@ -47,6 +47,13 @@ func options(t *testing.T, comment []byte) Options {
 				o.Encapsulation = map[string]Encapsulation{"Always": EncapsulateAlways, "Never": EncapsulateNever}[f.Value]
 			case "uplink":
 				o.Uplinks = append(o.Uplinks, uplink(f.Value))
+			case "nexthop":
+				parts := strings.Split(f.Value, ",")
+				hop := dataplane.NextHop{Uplink: "uplink:" + parts[0], Link: parts[0], Addr: netip.MustParseAddr(parts[1])}
+				if o.NextHops == nil {
+					o.NextHops = map[dataplane.NextHop]dataplane.MAC{}
+				}
+				o.NextHops[hop], err = dataplane.ParseMAC(parts[2])
 			default:
 				err = fmt.Errorf("unknown option %s", f.Key)
 			}
@@ -63,6 +70,9 @@ func uplink(text string) dataplane.Uplink {
 	parts := strings.Split(text, ",")
 	u := dataplane.Uplink{Name: parts[0], Mode: map[string]dataplane.UplinkMode{"own": dataplane.UplinkOwn, "share": dataplane.UplinkShare}[parts[2]]}
 	fmt.Sscan(parts[1], &u.MTU)
+	if u.Mode == dataplane.UplinkShare {
+		u.Link = u.Name
+	}
 	for _, a := range parts[3:] {
 		p := netip.MustParsePrefix(a)
 		u.Addresses, u.Subnets = append(u.Addresses, p.Addr()), append(u.Subnets, p.Masked())

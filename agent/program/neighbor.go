@@ -11,7 +11,8 @@ import (
 	"github.com/millrace/millrace/vpp"
 )
 
-// observeNeighbors takes static entries on our interfaces; learned ones are the machine's.
+// observeNeighbors takes static entries on our interfaces and on shared uplinks, whose manager
+// makes none; learned ones are the machine's.
 func (p *Program) observeNeighbors(ctx context.Context, s *dataplane.State) error {
 	for _, af := range []ip_types.AddressFamily{ip_types.ADDRESS_IP4, ip_types.ADDRESS_IP6} {
 		req := &ip_neighbor.IPNeighborDump{SwIfIndex: interface_types.InterfaceIndex(none), Af: af}
@@ -20,7 +21,7 @@ func (p *Program) observeNeighbors(ctx context.Context, s *dataplane.State) erro
 				return err
 			}
 			name, ours := p.name(uint32(d.Neighbor.SwIfIndex))
-			if !ours || d.Neighbor.Flags&ip_neighbor.IP_API_NEIGHBOR_FLAG_STATIC == 0 {
+			if !ours && p.uplinks[name].Mode != dataplane.UplinkShare || d.Neighbor.Flags&ip_neighbor.IP_API_NEIGHBOR_FLAG_STATIC == 0 {
 				continue
 			}
 			s.Put(dataplane.Neighbor{

@@ -29,6 +29,7 @@ func (p *Program) Observe(ctx context.Context) (dataplane.State, error) {
 		{dataplane.KindRoute, p.observeRoutes},
 		{dataplane.KindProxyARP, p.observeProxies},
 		{dataplane.KindACLBinding, p.observeBindings},
+		{dataplane.KindSteering, p.observeSteering},
 	} {
 		if err := part.observe(ctx, &s); err != nil {
 			return dataplane.State{}, fmt.Errorf("observe each %s: %w", part.kind, err)

@@ -209,6 +209,8 @@ func (p *Program) special(step dataplane.Step) func(context.Context, []dataplane
 		return map[dataplane.Verb]func(context.Context, []dataplane.Step) []error{
 			dataplane.Create: p.createACLs, dataplane.Update: p.guard, dataplane.Delete: p.deleteACLs,
 		}[step.Verb]
+	case dataplane.Steering:
+		return p.steer
 	case dataplane.ACLBinding:
 		return map[dataplane.Verb]func(context.Context, []dataplane.Step) []error{
 			dataplane.Create: p.guard, dataplane.Update: p.guard, dataplane.Delete: p.unbind,

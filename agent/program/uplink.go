@@ -26,7 +26,6 @@ const ownSuffix = "/own"
 type uplinkPort struct {
 	dataplane.Uplink
 	index uint32
-	port  string // the kernel's link, if it is shared
 	table uint32
 }
 
@@ -70,7 +69,7 @@ func (p *Program) observeUplinks(ctx context.Context, _ *dataplane.State) error 
 		if nic, ok := parseNICSettings(settings[name]); ok {
 			u.Whole = nic.Driver == dataplane.NICAFPacket
 			if nic.Share {
-				u.Mode, u.port = dataplane.UplinkShare, nic.Port
+				u.Mode, u.Link = dataplane.UplinkShare, nic.Port
 			}
 		}
 		if err := p.uplinkAddresses(ctx, &u, own.SwIfIndex); err != nil {

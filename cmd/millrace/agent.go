@@ -16,6 +16,7 @@ import (
 	"github.com/millrace/millrace/agent"
 	"github.com/millrace/millrace/agent/attach"
 	"github.com/millrace/millrace/agent/compile"
+	"github.com/millrace/millrace/agent/nexthop"
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/internal/memifspec"
 	"github.com/millrace/millrace/internal/nodeconfig"
@@ -84,9 +85,10 @@ func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts factsDoor, add
 	options := compile.Defaults()
 	options.MTU, options.PodCIDRs, options.MemifDMA = uint32(cfg.MTU), cfg.PodCIDRs, cfg.Memif.UseDMA
 	options.Encapsulation = encapsulation(cfg.NodeToNode.Encapsulation)
+	hops := nexthop.New(log)
 	loop, err := agent.New(agent.Config{
 		Node: cfg.NodeName, VPP: vpp.Config{Socket: cfg.Sockets.API, Name: "millrace-agent"}, Options: options,
-		Cluster: objects, Attachments: journal, Events: facts.events, Log: log, Metrics: registry,
+		Cluster: objects, Attachments: journal, Events: facts.events, NextHops: hops, Log: log, Metrics: registry,
 		StatsSocket: cfg.Sockets.Stats,
 	})
 	if err != nil {
@@ -114,6 +116,7 @@ func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts factsDoor, add
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	group.Go(func() error { return loop.ServeViews(ctx, views) })
 	group.Go(func() error { return facts.run(ctx) })
+	group.Go(func() error { return hops.Run(ctx) })
 	group.Go(func() error { return loop.ServeHTTP(ctx, address, registry) })
 	return group.Wait()
 }

@@ -41,6 +41,7 @@ func Law() []Room {
 		{Path: "agent/watch", Owns: "facts from the API server or a directory, as Snapshots", May: []string{"cluster", "internal/secret"}, Owner: "k8s.io/client-go"},
 		{Path: "agent/attach", Owns: "the server behind CNI, the journal of attachments, addresses", May: []string{"cluster", "cni", "internal/memifspec", "internal/secret", "internal/textline"}},
 		{Path: "agent/program", Owns: "where dataplane meets VPP: observe, create, delete", May: []string{"dataplane", "vpp", "internal/secret", "internal/steer"}},
+		{Path: "agent/nexthop", Owns: "neighbours on shared uplinks, as the kernel has them", May: []string{"dataplane"}},
 		{Path: "agent", Owns: "the loop; single writer of what is", May: []string{"cluster", "dataplane", "policy", "vpp", "vpp/compat"}},
 		{Path: "vpp", Owns: "the GoVPP connection: calls, dumps, events, stats, conformance"},
 		{Path: "vpp/compat", Owns: "what each feature needs of a release of VPP, and what a machine lacks", May: []string{"vpp"}},
