@@ -46,6 +46,7 @@ func (s *Server) commandTable() []command {
 		{"show memif", "show memif [<interface>]", s.showMemif},
 		{"show runtime", "Show packet rates of the threads", s.showRuntime},
 		{"show threads", "Show threads", s.showThreadsCommand},
+		{"show vxlan tunnel", "show vxlan tunnel", s.showVXLAN},
 		{"show version", "show version information", s.showVersionCommand},
 		{"set interface mtu", "set interface mtu [packet|ip4|ip6|mpls] <value> <interface>", s.setInterfaceMTU},
 		{"set interface state", "set interface state <interface> [up|down]", s.setInterfaceState},

@@ -2,7 +2,9 @@ package uplink
 
 import (
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"go.fd.io/govpp/binapi/vxlan"
 
@@ -39,6 +41,9 @@ func (r *rig) tunnel(f dataplane.Family, local, remote string, mtu int) {
 	out, pod := single(r), netnstest.New(r.T)
 	p := r.agent(pod)
 	own, far := r.tunnelEnds(p, f)
+	if text, err := r.conn.CLI(r.Context(), "show vxlan tunnel"); err != nil || !strings.Contains(text, "src "+remote+" dst "+local) {
+		r.Errorf("show vxlan tunnel: %v\n%s", err, text)
+	}
 	if r.machine.Name == "vpp" { // it takes no unfinished checksums, and on a wire there are none
 		r.try(out, "ethtool", "-K", "wire0", "tx", "off")
 	}
@@ -89,4 +94,67 @@ func (r *rig) tunnelEnds(p *program.Program, f dataplane.Family) (own, far strin
 		r.Fatalf("no %s:\n%s", name, s)
 	}
 	return own, far
+}
+
+// TestIntegrationUplinkFollowed: an agent that is there first hears of an uplink when the
+// manager has wired it, and takes its routes back when it goes.
+func TestIntegrationUplinkFollowed(t *testing.T) {
+	eachMachine(t, func(r *rig) {
+		p, err := program.New(r.Context(), r.conn, program.Agent("n"))
+		if err != nil {
+			r.Fatal(err)
+		}
+		if _, err := p.Observe(r.Context()); err != nil {
+			r.Fatal(err)
+		}
+		links, err := p.Links(r.Context())
+		if err != nil {
+			r.Fatal(err)
+		}
+		single(r)
+		r.heard(p, links.Events())
+		have, err := p.Observe(r.Context())
+		if err != nil {
+			r.Fatal(err)
+		}
+		r.learnt(p)
+		route := dataplane.Route{Prefix: prefixes("10.9.0.0/16")[0], Paths: []dataplane.Path{
+			{Interface: p.Uplinks()[0].Interface(), Via: prefixes("192.0.2.1/32")[0].Addr()},
+		}}
+		want := have.Clone()
+		want.Put(route)
+		p.Apply(r.Context(), dataplane.Diff(have, want), nil, func(_ dataplane.Step, err error) {
+			if err != nil {
+				r.Error(err)
+			}
+		})
+		r.uplinks = nil
+		r.rewire()
+		r.heard(p, links.Events())
+		if have, err = p.Observe(r.Context()); err != nil {
+			r.Fatal(err)
+		}
+		if _, left := have.Object(route.Key()); left || len(p.Uplinks()) != 0 {
+			r.Errorf("left of a lost uplink: %v\n%s", p.Uplinks(), have)
+		}
+	})
+}
+
+// heard takes events up until one says that the uplinks are others.
+func (r *rig) heard(p *program.Program, events <-chan *program.LinkEvent) {
+	r.Helper()
+	for {
+		select {
+		case e := <-events:
+			others, err := p.LinkChanged(r.Context(), e)
+			if err != nil {
+				r.Fatal(err)
+			}
+			if others {
+				return
+			}
+		case <-time.After(patience):
+			r.Fatal("no event tells of the uplinks")
+		}
+	}
 }
