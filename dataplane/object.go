@@ -31,6 +31,9 @@ const (
 	KindProxyRange
 	KindProxyARP
 	KindACLBinding
+	KindSourceNAT
+	KindTranslation
+	KindNATInterface
 	KindSteering
 	KindUp // last, so that nothing passes an interface before all else is in force
 )
@@ -39,7 +42,8 @@ var kindNames = [...]string{
 	KindTable: "table", KindACL: "acl", KindInterface: "interface", KindTunnelBypass: "tunnel-bypass", KindBondMember: "bond-member",
 	KindAddress: "address", KindUnnumbered: "unnumbered",
 	KindNeighbor: "neighbor", KindRoute: "route", KindProxyRange: "proxy-range", KindProxyARP: "proxy-arp",
-	KindACLBinding: "acl-binding", KindSteering: "steering", KindUp: "up",
+	KindACLBinding: "acl-binding", KindSourceNAT: "source-nat", KindTranslation: "translation",
+	KindNATInterface: "nat-interface", KindSteering: "steering", KindUp: "up",
 }
 
 func (k Kind) String() string {
@@ -63,7 +67,8 @@ func (k Key) Compare(o Key) int {
 }
 
 // Object is one thing of the dataplane: Table, ACL, Interface, TunnelBypass, BondMember, Address,
-// Unnumbered, Neighbor, Route, ProxyRange, ProxyARP, ACLBinding, Steering or Up. Objects are
+// Unnumbered, Neighbor, Route, ProxyRange, ProxyARP, ACLBinding, SourceNAT, Translation,
+// NATInterface, Steering or Up. Objects are
 // values; their text form is one line and says all of them.
 type Object interface {
 	Key() Key

@@ -17,7 +17,7 @@ func parseObject(l textline.Line) (Object, error) {
 	words := l.Words[1:]
 	want := 2
 	switch l.Words[0] {
-	case "acl", "acl-binding", "bond-member", "interface", "proxy-arp", "unnumbered", "up":
+	case "acl", "acl-binding", "bond-member", "interface", "nat-interface", "proxy-arp", "source-nat", "unnumbered", "up":
 		want = 1
 	}
 	if len(words) != want {
@@ -74,6 +74,12 @@ func readObject(kind string, words []string, r *textline.Reader) (Object, error)
 		return ProxyARP{words[0]}, nil
 	case "proxy-range":
 		return readProxyRange(words)
+	case "source-nat":
+		return readSourceNAT(words[0], r)
+	case "translation":
+		return readTranslation(words, r)
+	case "nat-interface":
+		return NATInterface{words[0], textline.One(r, "side", parseNATSide)}, nil
 	case "steering":
 		return readSteering(words)
 	case "up":

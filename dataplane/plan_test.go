@@ -191,6 +191,13 @@ func random(r *rand.Rand) State {
 		s.Put(Interface{Name: "v", MTU: 1500, Device: VLAN{names[r.IntN(len(names))], uint16(1 + r.IntN(2))}})
 		s.Put(Up{"v"})
 	}
+	if chance(60) {
+		backends := endpoints("10.1.0.2:80", "10.1.0.3:80")
+		s.Put(Translation{endpoint("10.96.0.1:80"), 6, backends[r.IntN(2):], chance(30)})
+	}
+	if chance(50) {
+		s.Put(SourceNAT{IPv4: netip.AddrFrom4([4]byte{10, 1, 0, byte(1 + r.IntN(2))})})
+	}
 	for _, n := range names {
 		other := names[r.IntN(len(names))]
 		switch {
@@ -204,6 +211,9 @@ func random(r *rand.Rand) State {
 		}
 		if chance(30) {
 			s.Put(ProxyARP{n})
+		}
+		if chance(50) {
+			s.Put(NATInterface{n, NATSide(1 + r.IntN(2))})
 		}
 		if tables[5] && chance(30) {
 			s.Put(ProxyRange{5, addr("10.0.0.1"), netip.AddrFrom4([4]byte{10, 0, 0, byte(2 + r.IntN(2))})})

@@ -110,10 +110,14 @@ func (s State) Equal(o State) bool {
 // values are equal as they stand, no text is made.
 func same(a, b Object) bool {
 	switch x := a.(type) {
-	case Table, TunnelBypass, BondMember, Address, Unnumbered, Neighbor, ProxyRange, ProxyARP, Steering, Up:
+	case Table, TunnelBypass, BondMember, Address, Unnumbered, Neighbor, ProxyRange, ProxyARP, SourceNAT, NATInterface, Steering, Up:
 		return a == b
 	case Route:
 		if y, ok := b.(Route); ok && x.Table == y.Table && x.Prefix == y.Prefix && slices.Equal(x.Paths, y.Paths) {
+			return true
+		}
+	case Translation:
+		if y, ok := b.(Translation); ok && x.VIP == y.VIP && x.Protocol == y.Protocol && x.ByClient == y.ByClient && slices.Equal(x.Backends, y.Backends) {
 			return true
 		}
 	case Interface:

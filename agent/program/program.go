@@ -42,6 +42,8 @@ type Program struct {
 	unguarded error                           // why the machine has no ACLs; nil = it has
 	spreads   bool                            // rules that reflect everything are written as several
 
+	nat nat // what it knows of services
+
 	sockets       memifSockets    // everybody's; filled and kept like ports
 	unusedSockets map[uint32]bool // of sockets, at the last Observe: whether one is ours and no interface's
 }
@@ -82,6 +84,9 @@ func New(ctx context.Context, conn *vpp.Conn, id Identity) (*Program, error) {
 	if err := p.findSource(ctx); err != nil {
 		return nil, fmt.Errorf("find route source: %w", err)
 	}
+	if err := p.prepareNAT(ctx); err != nil {
+		return nil, fmt.Errorf("set up translation: %w", err)
+	}
 	return p, nil
 }
 
@@ -89,6 +94,7 @@ func newProgram(conn *vpp.Conn, id Identity) *Program {
 	return &Program{
 		conn: conn, id: id, ports: map[string]port{}, sockets: memifSockets{},
 		acls: map[string]aclRef{}, bound: map[string]dataplane.ACLBinding{},
+		nat: nat{ids: map[dataplane.Key]uint32{}, sides: map[string]dataplane.NATSide{}, on: map[string][len(natFeatures)]bool{}},
 	}
 }
 
@@ -205,6 +211,13 @@ func (p *Program) special(step dataplane.Step) func(context.Context, []dataplane
 		}
 	case dataplane.TunnelBypass:
 		return p.setBypasses
+	case dataplane.Translation:
+		if step.Verb == dataplane.Delete {
+			return p.deleteTranslations
+		}
+		return p.writeTranslations
+	case dataplane.NATInterface:
+		return p.switchNAT
 	case dataplane.ACL:
 		return map[dataplane.Verb]func(context.Context, []dataplane.Step) []error{
 			dataplane.Create: p.createACLs, dataplane.Update: p.guard, dataplane.Delete: p.deleteACLs,
@@ -239,6 +252,8 @@ func (p *Program) exchange(step dataplane.Step) (vpp.Exchange, error) {
 		return p.neighborExchange(o, add)
 	case dataplane.Route:
 		return p.routeExchange(o, add)
+	case dataplane.SourceNAT:
+		return sourceExchange(o, add), nil
 	case dataplane.Up:
 		return p.upExchange(o, add)
 	}

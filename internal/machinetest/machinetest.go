@@ -140,6 +140,7 @@ plugins {
   plugin memif_plugin.so { enable }
   plugin acl_plugin.so { enable }
   plugin vxlan_plugin.so { enable }
+  plugin cnat_plugin.so { enable }
 }
 `, dir, os.Getpid())
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
