@@ -1,0 +1,149 @@
+package service
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/millrace/millrace/cluster"
+)
+
+const zoneLabel = corev1.LabelTopologyZone
+
+// backend is an endpoint of one port of a service.
+type backend struct {
+	at       netip.AddrPort
+	ready    bool
+	draining bool // it still serves, and is about to end
+	local    bool
+	zone     string
+}
+
+var protocols = map[corev1.Protocol]uint8{corev1.ProtocolTCP: 6, corev1.ProtocolUDP: 17, corev1.ProtocolSCTP: 132}
+
+// work fills in what a service wants, and what it does not get.
+func (c *Compiler) work(s cluster.Snapshot, h *held) {
+	fact := h.fact
+	h.byZone = fact.TrafficPreference != ""
+	parts := c.sorted(s, h.key)
+	published, refused := published(fact)
+	for _, port := range fact.Ports {
+		protocol, ok := protocols[port.Protocol]
+		if !ok {
+			h.problems = append(h.problems, fmt.Errorf("port %d: protocol %s is not translated", port.Port, port.Protocol))
+			continue
+		}
+		all := c.backends(s, parts, port)
+		want := func(a netip.Addr, number uint16, local bool) {
+			mine := only(all, func(b backend) bool { return b.at.Addr().Is4() == a.Is4() })
+			h.wants[front{netip.AddrPortFrom(a, number), protocol}] = c.choose(mine, local, fact.TrafficPreference)
+		}
+		for _, a := range fact.ClusterIPs {
+			want(a, port.Port, fact.InternalLocal)
+		}
+		for _, a := range published {
+			want(a, port.Port, fact.ExternalLocal)
+		}
+		for _, a := range refused {
+			h.wants[front{netip.AddrPortFrom(a, port.Port), protocol}] = nil
+		}
+		if port.NodePort != 0 {
+			for _, a := range c.addresses {
+				want(a, port.NodePort, fact.ExternalLocal)
+			}
+		}
+	}
+	h.explain(refused)
+}
+
+// explain says what the service does not get.
+func (h *held) explain(refused []netip.Addr) {
+	for _, a := range refused {
+		h.problems = append(h.problems, fmt.Errorf("load balancer address %s is not served: spec.loadBalancerSourceRanges cannot be enforced, and without them everybody could connect", a))
+	}
+	if h.fact.AffinitySeconds > 0 {
+		h.problems = append(h.problems, fmt.Errorf("session affinity holds as long as the endpoints stay: the timeout of %d s cannot be had", h.fact.AffinitySeconds))
+	}
+}
+
+// published are the addresses for clients from outside. Those of a load balancer that are
+// bounded to some sources are refused: nothing here could tell the others away.
+func published(fact cluster.Service) (served, refused []netip.Addr) {
+	served = slices.Clone(fact.ExternalIPs)
+	for _, a := range fact.LoadBalancerIPs {
+		if len(fact.SourceRanges) > 0 && !slices.Contains(fact.SourceRanges, netip.PrefixFrom(unspecified(a), 0)) {
+			refused = append(refused, a)
+			continue
+		}
+		served = append(served, a)
+	}
+	return served, refused
+}
+
+func unspecified(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
+// backends merges the slices of a service for one of its ports: each endpoint once, ready
+// if any slice says so, as it is while it moves from one slice to another.
+func (c *Compiler) backends(s cluster.Snapshot, parts []cluster.EndpointSlice, port cluster.ServicePort) []backend {
+	found := map[netip.AddrPort]backend{}
+	for _, slice := range parts {
+		for _, p := range slice.Ports {
+			if p.Name != port.Name || p.Protocol != port.Protocol || p.Number == 0 {
+				continue
+			}
+			for _, e := range slice.Endpoints {
+				at := netip.AddrPortFrom(e.Address, p.Number)
+				b := backend{at: at, ready: e.Ready, draining: e.Serving && e.Terminating, local: e.Node != "" && e.Node == c.node, zone: s.Nodes[e.Node].Labels[zoneLabel]}
+				if was, ok := found[at]; ok {
+					b.ready, b.draining, b.local = b.ready || was.ready, b.draining || was.draining, b.local || was.local
+				}
+				found[at] = b
+			}
+		}
+	}
+	list := make([]backend, 0, len(found))
+	for _, b := range found {
+		list = append(list, b)
+	}
+	slices.SortFunc(list, func(a, b backend) int { return a.at.Compare(b.at) })
+	return list
+}
+
+// choose are the backends, of one family, that a client reaches: of all or only of this
+// node's, the ready ones; if there are none, those that end but still serve. Among them,
+// those that the service prefers, if there are any.
+func (c *Compiler) choose(all []backend, local bool, preference string) []netip.AddrPort {
+	if local {
+		all = only(all, func(b backend) bool { return b.local })
+	}
+	usable := only(all, func(b backend) bool { return b.ready })
+	if len(usable) == 0 {
+		usable = only(all, func(b backend) bool { return b.draining })
+	}
+	var preferred []backend
+	switch preference {
+	case corev1.ServiceTrafficDistributionPreferSameNode:
+		preferred = only(usable, func(b backend) bool { return b.local })
+	case corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameZone:
+		preferred = only(usable, func(b backend) bool { return c.zone != "" && b.zone == c.zone })
+	}
+	if len(preferred) > 0 {
+		usable = preferred
+	}
+	var list []netip.AddrPort
+	for _, b := range usable {
+		list = append(list, b.at)
+	}
+	return list
+}
+
+func only(list []backend, keep func(backend) bool) []backend {
+	return slices.DeleteFunc(slices.Clone(list), func(b backend) bool { return !keep(b) })
+}

@@ -1,0 +1,211 @@
+// Package service owns the step from Services and EndpointSlices to Translations: under
+// which addresses a node's dataplane answers for a service, and which backends are behind
+// each.
+//
+// It is what kube-proxy decides, as values. It never knows a machine: what cnat lacks is
+// said in docs/services.md and, where it concerns one service, in a Problem.
+package service
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/millrace/millrace/cluster"
+	"github.com/millrace/millrace/dataplane"
+)
+
+// Result is what the services come to on one node. It is shared with later ones: whoever
+// has it changes nothing in it.
+type Result struct {
+	Translations []dataplane.Translation // by protocol and address
+	// Addresses are those of the services themselves, in order, without the node's own.
+	// What comes for one and is not translated has nobody behind it.
+	Addresses []netip.Addr
+	Problems  []Problem // by service
+}
+
+// Problem is what a service asks for and does not get.
+type Problem struct {
+	Service cluster.ServiceKey
+	Err     error
+}
+
+// front is where clients find a port of a service.
+type front struct {
+	at       netip.AddrPort
+	protocol uint8
+}
+
+func (f front) compare(o front) int {
+	return cmp.Or(cmp.Compare(f.protocol, o.protocol), f.at.Compare(o.at))
+}
+
+// held is a service with what it came to.
+type held struct {
+	key      cluster.ServiceKey
+	fact     cluster.Service
+	wants    map[front][]netip.AddrPort // its backends by front; empty ones have nobody
+	problems []error                    // its own
+	byZone   bool                       // it depends on labels of nodes
+}
+
+// Compiler keeps what it worked out between two snapshots, so that a change costs what it
+// touches. It is not safe for concurrent use.
+type Compiler struct {
+	node      string
+	addresses []netip.Addr // of the node
+	zone      string
+	services  map[cluster.ServiceKey]*held
+	slices    map[cluster.ServiceKey]cluster.ServiceKey              // which service a slice is of
+	parts     map[cluster.ServiceKey]cluster.Set[cluster.ServiceKey] // which slices a service has
+	owners    map[front][]cluster.ServiceKey                         // who wants a front, the first of them has it
+	result    Result
+	worked    int
+}
+
+// NewCompiler returns a Compiler for a node that knows no facts yet.
+func NewCompiler(node string) *Compiler {
+	return &Compiler{
+		node: node, services: map[cluster.ServiceKey]*held{}, slices: map[cluster.ServiceKey]cluster.ServiceKey{},
+		parts: map[cluster.ServiceKey]cluster.Set[cluster.ServiceKey]{}, owners: map[front][]cluster.ServiceKey{},
+	}
+}
+
+// Compile works out everything from the beginning.
+func Compile(s cluster.Snapshot, node string) Result {
+	return NewCompiler(node).Update(s, cluster.Compare(cluster.Snapshot{}, s))
+}
+
+// Worked says how many services the last Update had to look at.
+func (c *Compiler) Worked() int { return c.worked }
+
+// Update works out the services of a snapshot. changed has to name all that is different
+// from the last one.
+func (c *Compiler) Update(s cluster.Snapshot, changed cluster.Changes) Result {
+	var touched cluster.Set[cluster.ServiceKey]
+	touched.Union(changed.Services)
+	for key := range changed.EndpointSlices {
+		c.takeSlice(s, key, &touched)
+	}
+	c.takeNodes(s, changed.Nodes, &touched)
+	c.worked = len(touched)
+	if len(touched) == 0 {
+		return c.result
+	}
+	for key := range touched {
+		c.takeService(s, key)
+	}
+	c.result = c.build()
+	return c.result
+}
+
+// takeSlice notes whose slice it is now, and that both services have changed.
+func (c *Compiler) takeSlice(s cluster.Snapshot, key cluster.ServiceKey, touched *cluster.Set[cluster.ServiceKey]) {
+	if was, ok := c.slices[key]; ok {
+		touched.Add(was)
+		delete(c.slices, key)
+		if delete(c.parts[was], key); len(c.parts[was]) == 0 {
+			delete(c.parts, was)
+		}
+	}
+	slice, ok := s.EndpointSlices[key]
+	if !ok {
+		return
+	}
+	of := cluster.ServiceKey{Namespace: key.Namespace, Name: slice.Service}
+	touched.Add(of)
+	c.slices[key] = of
+	parts := c.parts[of]
+	parts.Add(key)
+	c.parts[of] = parts
+}
+
+// takeNodes: all services depend on the addresses of this node, and those that prefer what
+// is close on where nodes are.
+func (c *Compiler) takeNodes(s cluster.Snapshot, changed cluster.Set[string], touched *cluster.Set[cluster.ServiceKey]) {
+	if len(changed) == 0 {
+		return
+	}
+	own := s.Nodes[c.node]
+	all := !slices.Equal(own.Addresses, c.addresses)
+	c.addresses, c.zone = own.Addresses, own.Labels[zoneLabel]
+	for key, h := range c.services {
+		if all || h.byZone {
+			touched.Add(key)
+		}
+	}
+}
+
+func (c *Compiler) takeService(s cluster.Snapshot, key cluster.ServiceKey) {
+	if was := c.services[key]; was != nil {
+		for f := range was.wants {
+			c.owners[f] = slices.DeleteFunc(c.owners[f], func(k cluster.ServiceKey) bool { return k == key })
+			if len(c.owners[f]) == 0 {
+				delete(c.owners, f)
+			}
+		}
+		delete(c.services, key)
+	}
+	fact, ok := s.Services[key]
+	if !ok {
+		return
+	}
+	h := &held{key: key, fact: fact, wants: map[front][]netip.AddrPort{}}
+	c.work(s, h)
+	for f := range h.wants {
+		list := append(c.owners[f], key)
+		slices.SortFunc(list, cluster.ServiceKey.Compare)
+		c.owners[f] = list
+	}
+	c.services[key] = h
+}
+
+// build puts all services together.
+func (c *Compiler) build() Result {
+	var r Result
+	seen := map[netip.Addr]bool{}
+	for _, a := range c.addresses {
+		seen[a] = true
+	}
+	for f, owners := range c.owners {
+		h := c.services[owners[0]]
+		if backends := h.wants[f]; len(backends) > 0 {
+			r.Translations = append(r.Translations, dataplane.Translation{
+				VIP: f.at, Protocol: f.protocol, Backends: backends, ByClient: h.fact.AffinitySeconds > 0,
+			})
+		}
+		if a := f.at.Addr(); !seen[a] {
+			seen[a] = true
+			r.Addresses = append(r.Addresses, a)
+		}
+		for _, other := range owners[1:] {
+			err := fmt.Errorf("%s port %d is service %s's, which comes first by name", f.at.Addr(), f.at.Port(), owners[0])
+			r.Problems = append(r.Problems, Problem{other, err})
+		}
+	}
+	slices.SortFunc(r.Translations, func(a, b dataplane.Translation) int {
+		return front{a.VIP, a.Protocol}.compare(front{b.VIP, b.Protocol})
+	})
+	slices.SortFunc(r.Addresses, netip.Addr.Compare)
+	for _, h := range c.services {
+		for _, err := range h.problems {
+			r.Problems = append(r.Problems, Problem{h.key, err})
+		}
+	}
+	slices.SortFunc(r.Problems, func(a, b Problem) int {
+		return cmp.Or(a.Service.Compare(b.Service), cmp.Compare(a.Err.Error(), b.Err.Error()))
+	})
+	return r
+}
+
+// sorted are the slices of a service, by name.
+func (c *Compiler) sorted(s cluster.Snapshot, key cluster.ServiceKey) []cluster.EndpointSlice {
+	var list []cluster.EndpointSlice
+	for _, k := range slices.SortedFunc(maps.Keys(c.parts[key]), cluster.ServiceKey.Compare) {
+		list = append(list, s.EndpointSlices[k])
+	}
+	return list
+}
