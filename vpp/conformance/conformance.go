@@ -42,7 +42,7 @@ func Cases() []Case {
 	var all []Case
 	for _, topic := range [][]Case{
 		processCases(), interfaceCases(), addressCases(), tableCases(), routeCases(),
-		neighborCases(), resolutionCases(), uplinkCases(), forwardCases(), icmpCases(), urpfCases(), counterCases(), puntCases(), tapCases(), memifCases(), kernelCases(), walkCases(), aclCases(), vxlanCases(),
+		neighborCases(), resolutionCases(), uplinkCases(), forwardCases(), icmpCases(), urpfCases(), counterCases(), puntCases(), tapCases(), memifCases(), kernelCases(), walkCases(), aclCases(), vxlanCases(), cnatCases(),
 	} {
 		all = append(all, topic...)
 	}

@@ -34,6 +34,7 @@ plugins {
   plugin ping_plugin.so { enable }
   plugin memif_plugin.so { enable }
   plugin acl_plugin.so { enable }
+  plugin cnat_plugin.so { enable }
   plugin vxlan_plugin.so { enable }
 }
 `, dir, n.Name, api, stats)
