@@ -24,6 +24,9 @@ type NIC struct {
 	RxRing, TxRing     uint16 // descriptors; 0 = the driver's default
 	// Share leaves the link to the kernel, of NICAFXDP: what Steering names is the dataplane's.
 	Share bool
+	// Promiscuous takes in frames for every address, and so with every VLAN tag: a card may
+	// filter by tags that its driver does not tell it of. For NICDPDK only.
+	Promiscuous bool
 }
 
 // NICDriver is what moves a NIC's packets.
@@ -78,6 +81,9 @@ func (d NIC) device(l *textline.Line) {
 	if d.Share {
 		l.Add("share", "true")
 	}
+	if d.Promiscuous {
+		l.Add("promiscuous", "true")
+	}
 }
 
 func (NIC) hasHost() bool    { return false }
@@ -95,6 +101,9 @@ func (d NIC) check() error {
 	}
 	if d.RxQueues > 256 || d.TxQueues > 256 {
 		return fmt.Errorf("queues %d and %d: want at most 256 each way", d.RxQueues, d.TxQueues)
+	}
+	if d.Promiscuous && d.Driver != NICDPDK {
+		return fmt.Errorf("promiscuous: only a dpdk port is")
 	}
 	switch {
 	case d.Driver == NICDPDK:
@@ -161,6 +170,7 @@ func readNIC(r *textline.Reader) NIC {
 		MAC:      textline.One(r, "mac", ParseMAC),
 		RxQueues: textline.One(r, "rx-queues", parseUint[uint16]), TxQueues: textline.One(r, "tx-queues", parseUint[uint16]),
 		RxRing: textline.One(r, "rx-ring", parseUint[uint16]), TxRing: textline.One(r, "tx-ring", parseUint[uint16]),
-		Share: textline.One(r, "share", parseTrue),
+		Share:       textline.One(r, "share", parseTrue),
+		Promiscuous: textline.One(r, "promiscuous", parseTrue),
 	}
 }

@@ -83,15 +83,33 @@ func (p *Program) observeMembers(ctx context.Context, s *dataplane.State) error 
 	return nil
 }
 
-func (p *Program) memberExchange(m dataplane.BondMember, add bool) (vpp.Exchange, error) {
+// join makes members. VPP takes a new member out of promiscuous mode (bond_add_member).
+func (p *Program) join(ctx context.Context, steps []dataplane.Step) []error {
+	b := newBatch(len(steps))
+	b.asDone = isPromiscuous
+	for i, step := range steps {
+		m := step.Object.(dataplane.BondMember)
+		e, err := p.joinExchange(m)
+		b.add(i, e, err)
+		if own := p.ports[m.Interface]; err == nil && own.nic.Promiscuous {
+			b.add(i, promiscuousExchange(interface_types.InterfaceIndex(own.index)), nil)
+		}
+	}
+	b.run(ctx, p.conn)
+	return b.errs
+}
+
+func (p *Program) leaveExchange(m dataplane.BondMember) (vpp.Exchange, error) {
+	index, err := p.index(m.Interface)
+	return vpp.Exchange{
+		Request: &bond.BondDetachMember{SwIfIndex: interface_types.InterfaceIndex(index)}, Reply: &bond.BondDetachMemberReply{},
+	}, err
+}
+
+func (p *Program) joinExchange(m dataplane.BondMember) (vpp.Exchange, error) {
 	index, err := p.index(m.Interface)
 	if err != nil {
 		return vpp.Exchange{}, err
-	}
-	if !add {
-		return vpp.Exchange{
-			Request: &bond.BondDetachMember{SwIfIndex: interface_types.InterfaceIndex(index)}, Reply: &bond.BondDetachMemberReply{},
-		}, nil
 	}
 	of, err := p.index(m.Bond)
 	return vpp.Exchange{

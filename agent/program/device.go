@@ -177,6 +177,9 @@ func (p *Program) settings(b *batch, i int, o, was dataplane.Interface) {
 	if mac, ok := setsMAC(o); fresh && ok {
 		b.add(i, macExchange(index, mac), nil) // before the tag: one with another address is not made
 	}
+	if d, ok := o.Device.(dataplane.NIC); fresh && ok && d.Promiscuous {
+		b.add(i, promiscuousExchange(index), nil) // before the tag, which says so
+	}
 	if fresh && !tagged(o) {
 		b.add(i, tagExchange(index, p.tag(o)), nil)
 	}
@@ -301,8 +304,8 @@ func (p port) deleteExchanges() ([]vpp.Exchange, error) {
 	return nil, fmt.Errorf("it carries our tag, but nothing we know made it")
 }
 
-// isSet tells the refusal that means it is so already: a dpdk port outlives its mark.
-func isSet(err error) bool { return errors.Is(err, api.VALUE_EXIST) }
+// isSet tells the refusals that mean it is so already: a dpdk port outlives its mark.
+func isSet(err error) bool { return errors.Is(err, api.VALUE_EXIST) || isPromiscuous(err) }
 
 // isGone tells the refusals that mean there is no such interface, or memif socket.
 func isGone(err error) bool {

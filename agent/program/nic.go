@@ -26,14 +26,18 @@ import (
 type nicSettings struct{ dataplane.NIC }
 
 const (
-	nicLetters = "dpxavr" // in the order of dataplane's drivers
-	nicShare   = "s"      // af_xdp, shared
+	nicLetters     = "dpxavr" // in the order of dataplane's drivers
+	nicShare       = "s"      // af_xdp, shared
+	nicPromiscuous = "D"      // dpdk, promiscuous
 )
 
 func (s nicSettings) String() string {
 	letter := nicLetters[s.Driver : s.Driver+1]
-	if s.Share {
+	switch {
+	case s.Share:
 		letter = nicShare
+	case s.Promiscuous:
+		letter = nicPromiscuous
 	}
 	return fmt.Sprintf("%s%s,%s,%d,%d,%d,%d", settingsMark, letter, s.Port, s.RxQueues, s.TxQueues, s.RxRing, s.TxRing)
 }
@@ -44,8 +48,11 @@ func parseNICSettings(text string) (s nicSettings, ok bool) {
 		return nicSettings{}, false
 	}
 	driver := strings.Index(nicLetters, parts[0])
-	if s.Share = parts[0] == nicShare; s.Share {
-		driver = int(dataplane.NICAFXDP)
+	switch parts[0] {
+	case nicShare:
+		driver, s.Share = int(dataplane.NICAFXDP), true
+	case nicPromiscuous:
+		driver, s.Promiscuous = int(dataplane.NICDPDK), true
 	}
 	s.Driver, s.Port = dataplane.NICDriver(driver), parts[1]
 	for i, n := range []*uint16{&s.RxQueues, &s.TxQueues, &s.RxRing, &s.TxRing} {
@@ -156,6 +163,17 @@ func macExchange(index interface_types.InterfaceIndex, mac dataplane.MAC) vpp.Ex
 		Reply:   &interfaces.SwInterfaceSetMacAddressReply{},
 	}
 }
+
+// promiscuousExchange switches the mode on. A dpdk port that had it already, such as one that
+// outlives its mark, answers with what it was, 1 (dpdk_flag_change); see isPromiscuous.
+func promiscuousExchange(index interface_types.InterfaceIndex) vpp.Exchange {
+	return vpp.Exchange{
+		Request: &interfaces.SwInterfaceSetPromisc{SwIfIndex: index, PromiscOn: true},
+		Reply:   &interfaces.SwInterfaceSetPromiscReply{},
+	}
+}
+
+func isPromiscuous(err error) bool { return errors.Is(err, api.VPPApiError(1)) }
 
 // pciExchange makes what VPP drives by itself.
 func pciExchange(d dataplane.NIC) (vpp.Exchange, error) {

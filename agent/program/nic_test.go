@@ -10,6 +10,7 @@ func TestNICTag(t *testing.T) {
 	p := &Program{id: Node("")}
 	for _, d := range []dataplane.NIC{
 		{Driver: dataplane.NICDPDK, Port: "uplink0"},
+		{Driver: dataplane.NICDPDK, Port: "uplink0", Promiscuous: true},
 		{Driver: dataplane.NICAFPacket, Port: "p-eth0", RxQueues: 1, TxQueues: 2},
 		{Driver: dataplane.NICRDMA, Port: "0123456789abcde", RxQueues: 256, TxQueues: 256, RxRing: 32768, TxRing: 32768},
 		{Driver: dataplane.NICAFXDP, Port: "eth0", RxQueues: 4, RxRing: 1024, TxRing: 1024},

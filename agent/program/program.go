@@ -218,6 +218,10 @@ func (p *Program) special(step dataplane.Step) func(context.Context, []dataplane
 		return p.writeTranslations
 	case dataplane.NATInterface:
 		return p.switchNAT
+	case dataplane.BondMember:
+		if step.Verb != dataplane.Delete {
+			return p.join
+		}
 	case dataplane.ACL:
 		return map[dataplane.Verb]func(context.Context, []dataplane.Step) []error{
 			dataplane.Create: p.createACLs, dataplane.Update: p.guard, dataplane.Delete: p.deleteACLs,
@@ -239,7 +243,7 @@ func (p *Program) exchange(step dataplane.Step) (vpp.Exchange, error) {
 	case dataplane.Table:
 		return p.tableExchange(o, add), nil
 	case dataplane.BondMember:
-		return p.memberExchange(o, add)
+		return p.leaveExchange(o)
 	case dataplane.ProxyRange:
 		return rangeExchange(o, add), nil
 	case dataplane.ProxyARP:

@@ -75,14 +75,14 @@ func optional() []Feature {
 			&arp.ProxyArpIntfcEnableDisable{}, &arp.ProxyArpIntfcEnableDisableReply{}, &arp.ProxyArpIntfcDump{}, &arp.ProxyArpIntfcDetails{},
 		}},
 		{Name: "VLANs", Without: "there are no VLANs on uplinks", Messages: []api.Message{
-			&interfaces.CreateVlanSubif{}, &interfaces.CreateVlanSubifReply{}, &interfaces.DeleteSubif{}, &interfaces.DeleteSubifReply{},
+			&interfaces.SwInterfaceSetPromisc{}, &interfaces.SwInterfaceSetPromiscReply{}, &interfaces.CreateVlanSubif{}, &interfaces.CreateVlanSubifReply{}, &interfaces.DeleteSubif{}, &interfaces.DeleteSubifReply{},
 		}},
 		{Name: "bonds", Without: "there are no bonds of uplinks", Messages: []api.Message{
 			&bond.BondCreate2{}, &bond.BondCreate2Reply{}, &bond.BondDelete{}, &bond.BondDeleteReply{}, &bond.BondAddMember{}, &bond.BondAddMemberReply{},
 			&bond.BondDetachMember{}, &bond.BondDetachMemberReply{}, &bond.SwBondInterfaceDump{}, &bond.SwBondInterfaceDetails{}, &bond.SwMemberInterfaceDump{}, &bond.SwMemberInterfaceDetails{},
 		}},
 		{Name: "AF_XDP", Without: "there are no uplinks by af_xdp", Plugin: "af_xdp", Messages: []api.Message{
-			&af_xdp.AfXdpCreateV3{}, &af_xdp.AfXdpCreateV3Reply{}, &af_xdp.AfXdpDelete{}, &af_xdp.AfXdpDeleteReply{},
+			&interfaces.SwInterfaceSetMacAddress{}, &interfaces.SwInterfaceSetMacAddressReply{}, &af_xdp.AfXdpCreateV3{}, &af_xdp.AfXdpCreateV3Reply{}, &af_xdp.AfXdpDelete{}, &af_xdp.AfXdpDeleteReply{},
 		}},
 		{Name: "AVF", Without: "there are no uplinks by avf", Plugin: "avf", Messages: []api.Message{&avf.AvfCreate{}, &avf.AvfCreateReply{}, &avf.AvfDelete{}, &avf.AvfDeleteReply{}}},
 		{Name: "RDMA", Without: "there are no uplinks by rdma", Plugin: "rdma", Messages: []api.Message{&rdma.RdmaCreateV4{}, &rdma.RdmaCreateV4Reply{}, &rdma.RdmaDelete{}, &rdma.RdmaDeleteReply{}}},

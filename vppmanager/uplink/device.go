@@ -12,14 +12,14 @@ import (
 // device is the uplink's, and makes the members if it is a bond.
 func (w *wiring) device(u startup.Uplink, mac dataplane.MAC) (dataplane.Device, error) {
 	if u.Bond == nil {
-		return nic(u, mac)
+		return nic(u, mac, len(u.VLANs) > 0)
 	}
 	bond, err := bondOf(*u.Bond, mac)
 	if err != nil {
 		return nil, err
 	}
 	for _, m := range u.Members {
-		device, err := nic(m, mac) // as in Linux, members take the bond's address
+		device, err := nic(m, mac, len(u.VLANs) > 0) // as in Linux, members take the bond's address
 		if err != nil {
 			return nil, fmt.Errorf("member %s: %w", m.Name, err)
 		}
@@ -32,7 +32,9 @@ func (w *wiring) device(u startup.Uplink, mac dataplane.MAC) (dataplane.Device, 
 	return bond, nil
 }
 
-func nic(u startup.Uplink, mac dataplane.MAC) (dataplane.NIC, error) {
+// nic is the card. Virtio-net keeps frames from DPDK whose VLAN it was not told of, and VPP
+// tells only some cards of VLANs: those with some take all frames.
+func nic(u startup.Uplink, mac dataplane.MAC, vlans bool) (dataplane.NIC, error) {
 	driver, err := dataplane.ParseNICDriver(string(u.Driver))
 	if err != nil {
 		return dataplane.NIC{}, err
@@ -41,6 +43,7 @@ func nic(u startup.Uplink, mac dataplane.MAC) (dataplane.NIC, error) {
 	switch u.Driver {
 	case nodeconfig.DriverDPDK:
 		d.Port = u.Name // startup.conf gives it that name, its queues and its rings
+		d.Promiscuous = vlans
 		return d, nil
 	case nodeconfig.DriverAVF, nodeconfig.DriverVirtio:
 		d.Port = u.PCI
