@@ -106,3 +106,37 @@ func TestMaxSegments(t *testing.T) {
 		}
 	}
 }
+
+// TestMTUInPlace: when uplinks come, the interfaces that exist get the MTU that fits, and are
+// not made anew.
+func TestMTUInPlace(t *testing.T) {
+	s := cluster.Snapshot{Nodes: map[string]cluster.Node{"worker-1": {
+		Name: "worker-1", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.1.1.0/24")}, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+	}}}.WithAttachments(1, []cluster.Attachment{{
+		ID: cluster.AttachmentID{ContainerID: "c1", IfName: "eth0"}, Netns: "/run/netns/c1", MTU: 1500,
+		Addresses: []netip.Addr{netip.MustParseAddr("10.1.1.2")}, Revision: 1,
+	}})
+	c := NewCompiler("worker-1", Defaults())
+	before, err := c.Update(s, cluster.Compare(cluster.Snapshot{}, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Learn(twoUplinks(), nil)
+	after, err := c.Update(s, cluster.Changes{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := 0
+	for _, step := range dataplane.Diff(before.State, after.State) {
+		i, ok := step.Object.(dataplane.Interface)
+		if !ok {
+			continue
+		}
+		if changed++; step.Verb != dataplane.Update || i.MTU != 1450 || i.Host.MTU != 1450 {
+			t.Errorf("%s: want an update to 1450", step)
+		}
+	}
+	if changed != 2 {
+		t.Errorf("%d interfaces change, want the pod's and the host's", changed)
+	}
+}

@@ -177,7 +177,7 @@ func (s *Server) addVXLAN(v vnet.VXLAN, instance uint32) (uint32, error) {
 	if !ok {
 		return vnet.NoIndex, api.INSTANCE_IN_USE
 	}
-	index, err := s.plane.AddVXLAN(vnet.InterfaceSpec{Name: fmt.Sprintf("vxlan_tunnel%d", instance), DeviceType: deviceVXLAN}, v)
+	index, err := s.plane.AddVXLAN(vnet.InterfaceSpec{Name: fmt.Sprintf("vxlan_tunnel%d", instance), DeviceType: deviceVXLAN, NoMTU: v.L3}, v)
 	if err == nil {
 		err = s.nameVXLAN(v, index, instance)
 	}

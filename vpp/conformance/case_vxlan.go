@@ -22,6 +22,7 @@ func vxlanCases() []Case {
 		{"vxlan-ip6", func(s *Session) { vxlanPackets(s, "fd00:2::1", "fd00:2::2") }},
 		{"vxlan-bypass", vxlanBypass},
 		{"vxlan-large", vxlanLarge},
+		{"vxlan-l3", vxlanL3},
 	}
 }
 
@@ -213,4 +214,26 @@ func vxlanLarge(s *Session) {
 	s.Note("a tunnel that says more than it can: its packets are cut")
 	s.Must(&interfaces.SwInterfaceSetMtu{SwIfIndex: index, Mtu: []uint32{1500, 0, 0, 0}})
 	a.Play(a.udp("10.0.1.2", "10.9.0.1", 64, 1440), b, 2)
+}
+
+// vxlanL3: a tunnel without Ethernet inside, of one family: where its packets go on says of
+// which.
+func vxlanL3(s *Session) {
+	a, b := s.wired()
+	s.knows(a, "10.0.1.2")
+	s.knows(b, "10.0.2.2")
+	q := vxlanTo("10.0.2.1", "10.0.2.2")
+	q.IsL3 = true
+	q.DecapNextIndex = s.Must(&vlib.AddNodeNext{NodeName: "vxlan4-input", NextName: "ip4-input"}).(*vlib.AddNodeNextReply).NextIndex
+	index := s.Must(q).(*vxlan.VxlanAddDelTunnelV3Reply).SwIfIndex
+	s.Must(&interfaces.SwInterfaceAddDelAddress{SwIfIndex: index, IsAdd: true, Prefix: withPrefix("10.0.3.1/24")})
+	s.Must(&ip.IPRouteAddDel{IsAdd: true, Route: route("10.9.0.0/16", via("10.0.3.2", index))})
+	s.Drain()
+	s.Dump(&interfaces.SwInterfaceDump{SwIfIndex: index})
+	s.Note("out, and back")
+	a.Play(a.udp("10.0.1.2", "10.9.0.1", 64, 100), b, 1)
+	inner := a.udp("10.9.0.1", "10.0.1.2", 64, 100)[14:]
+	b.Play(b.inside("10.0.2.2", "10.0.2.1", 7, inner), a, 1)
+	s.Note("the other family is none")
+	b.Play(b.inside("10.0.2.2", "10.0.2.1", 7, a.udp("fd09::1", "fd00:1::2", 64, 100)[14:]), a, 0)
 }
