@@ -8,6 +8,8 @@ import (
 	"go.fd.io/govpp/binapi/arp"
 	"go.fd.io/govpp/binapi/avf"
 	"go.fd.io/govpp/binapi/bond"
+	"go.fd.io/govpp/binapi/cnat"
+	"go.fd.io/govpp/binapi/feature"
 	"go.fd.io/govpp/binapi/fib"
 	interfaces "go.fd.io/govpp/binapi/interface"
 	"go.fd.io/govpp/binapi/ip"
@@ -19,6 +21,7 @@ import (
 	"go.fd.io/govpp/binapi/virtio"
 	"go.fd.io/govpp/binapi/vlib"
 	"go.fd.io/govpp/binapi/vpe"
+	"go.fd.io/govpp/binapi/vxlan"
 )
 
 // Features lists all that Millrace does with the binary API, the essential ones first.
@@ -73,6 +76,18 @@ func optional() []Feature {
 		{Name: "proxy ARP", Without: "uplinks cannot be wired", Messages: []api.Message{
 			&arp.ProxyArpAddDel{}, &arp.ProxyArpAddDelReply{}, &arp.ProxyArpDump{}, &arp.ProxyArpDetails{},
 			&arp.ProxyArpIntfcEnableDisable{}, &arp.ProxyArpIntfcEnableDisableReply{}, &arp.ProxyArpIntfcDump{}, &arp.ProxyArpIntfcDetails{},
+		}},
+		{Name: "tunnels", Without: "no VXLAN reaches nodes that are no neighbours", Plugin: "vxlan", Messages: []api.Message{
+			&vlib.AddNodeNext{}, &vlib.AddNodeNextReply{}, &feature.FeatureIsEnabled{}, &feature.FeatureIsEnabledReply{},
+			&vxlan.SwInterfaceSetVxlanBypass{}, &vxlan.SwInterfaceSetVxlanBypassReply{},
+			&vxlan.VxlanAddDelTunnelV3{}, &vxlan.VxlanAddDelTunnelV3Reply{}, &vxlan.VxlanTunnelV2Dump{}, &vxlan.VxlanTunnelV2Details{},
+		}},
+		{Name: "services", Without: "no service is translated to its pods", Plugin: "cnat", Messages: []api.Message{
+			&feature.FeatureEnableDisable{}, &feature.FeatureEnableDisableReply{},
+			&cnat.CnatTranslationUpdate{}, &cnat.CnatTranslationUpdateReply{}, &cnat.CnatTranslationDel{}, &cnat.CnatTranslationDelReply{},
+			&cnat.CnatTranslationDump{}, &cnat.CnatTranslationDetails{},
+			&cnat.CnatSetSnatAddresses{}, &cnat.CnatSetSnatAddressesReply{}, &cnat.CnatGetSnatAddresses{}, &cnat.CnatGetSnatAddressesReply{},
+			&cnat.CnatSetSnatPolicy{}, &cnat.CnatSetSnatPolicyReply{}, &cnat.CnatSnatPolicyAddDelIf{}, &cnat.CnatSnatPolicyAddDelIfReply{},
 		}},
 		{Name: "VLANs", Without: "there are no VLANs on uplinks", Messages: []api.Message{
 			&interfaces.SwInterfaceSetPromisc{}, &interfaces.SwInterfaceSetPromiscReply{}, &interfaces.CreateVlanSubif{}, &interfaces.CreateVlanSubifReply{}, &interfaces.DeleteSubif{}, &interfaces.DeleteSubifReply{},
