@@ -204,11 +204,13 @@ func (c *compilation) device(netns, hostName, identity string) (dataplane.Device
 	}, l
 }
 
-// maxSegments is 1 where a kernel's end has to cut what it sends. VPP cuts what goes into a tunnel or leaves by an
-// uplink that does not take it whole, but of what it reads from a veth it cannot cut IPv4
-// (vpp 25.10, plugins/af_packet and vnet/gso/gso.h).
+// maxSegments is 1 where a kernel's end has to cut what it sends. VPP cuts what goes into a
+// tunnel, or leaves by an uplink that does not take it whole, but of what it reads from a veth
+// it cannot cut IPv4 (vpp 25.10, plugins/af_packet and vnet/gso/gso.h).
 func (c *compilation) maxSegments() uint32 {
-	cut := slices.ContainsFunc(c.options.Uplinks, func(u dataplane.Uplink) bool { return !u.Whole || c.options.Encapsulation != EncapsulateNever })
+	cut := slices.ContainsFunc(c.options.Uplinks, func(u dataplane.Uplink) bool {
+		return !u.Whole || c.options.Encapsulation != EncapsulateNever
+	})
 	if c.options.Device == DeviceVeth && cut {
 		return 1
 	}
