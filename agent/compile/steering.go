@@ -26,11 +26,12 @@ func (c *compilation) steer() {
 	}
 }
 
-// nextHops are the neighbours of shared uplinks that the kernel knows and routes lead to.
+// nextHops are the neighbours of shared uplinks that the kernel knows and routes or tunnels
+// lead to. They count as attached, for the tunnels, which look for them in the uplink's table.
 func (c *compilation) nextHops() {
 	for _, hop := range dataplane.NextHops(c.result.State, c.options.Uplinks) {
 		if mac, known := c.options.NextHops[hop]; known {
-			c.put(dataplane.Neighbor{Interface: hop.Uplink, Addr: hop.Addr, MAC: mac})
+			c.put(dataplane.Neighbor{Interface: hop.Uplink, Addr: hop.Addr, MAC: mac, Attached: true})
 		}
 	}
 }

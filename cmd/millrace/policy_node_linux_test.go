@@ -41,7 +41,7 @@ spec:
 `
 
 // startBeside runs one of the product's processes in a namespace until the test ends.
-func startBeside(t *testing.T, n *netnstest.Namespace, name string, args ...string) {
+func startBeside(t *testing.T, n *netnstest.Namespace, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := n.Command(t, name, args...)
 	var output strings.Builder
@@ -73,6 +73,7 @@ func startBeside(t *testing.T, n *netnstest.Namespace, name string, args ...stri
 			t.Logf("%s %v printed:\n%s", name, args, &output)
 		}
 	})
+	return cmd
 }
 
 // awaitSocket waits until somebody answers at a socket.

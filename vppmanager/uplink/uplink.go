@@ -47,8 +47,8 @@
 // It is on a NIC that stays the kernel's, with its MAC address. What comes in by it was
 // steered there (package internal/steer), so it has the table wire and the loopback with the
 // host's addresses, from which the dataplane speaks to the network: as a tunnel's end, and in
-// ICMP errors. It never resolves neighbours: they are the kernel's, and the agent brings
-// those it needs. Table 0 knows nothing of it: what is not for another node's pods leaves by
+// ICMP errors. Neighbours are the kernel's, and the agent brings those that are needed: an
+// ARP request of the dataplane's own gets its answer in the kernel. Table 0 knows nothing of it: what is not for another node's pods leaves by
 // the host. There is no host link, and nothing is muted, dressed or moved.
 //
 // # What does not reach the host
