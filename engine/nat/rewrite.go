@@ -1,12 +1,3 @@
-// Package nat owns what network address translation does to a packet: other addresses and
-// ports, and checksums that still hold.
-//
-// It rewrites as VPP's cnat plugin does, without its faults, which are: a UDP datagram
-// over IPv4 without a checksum gets a wrong one; in later fragments data is taken for
-// ports; SCTP over IPv6 is left alone; an error about a packet with IP options is changed
-// in the wrong place. The package never decides who is translated to what: that is the
-// work of translations, policies and sessions, which the engine does not have yet; nor
-// does it list the messages that set them, so that clients find cnat missing.
 package nat
 
 import (
