@@ -115,6 +115,8 @@ func TestHostIsPutBack(t *testing.T) {
 			err: []string{"set up the uplinks: uplink0 is unknown", "what to do: the dataplane runs but refuses"}},
 		"another version": {lacks: "acl_add_replace", want: "do eth0, do p-eth0, undo p-eth0, undo eth0",
 			err: []string{"1 start, another one would not help", "VPP 24.06 lacks acl_add_replace_", "install VPP 25.10"}},
+		"lacks a message": {wired: fmt.Errorf("create uplink0.7: create_vlan_subif: %w", vpp.ErrUnsupported), want: "do eth0, do p-eth0, wire uplink0, undo p-eth0, undo eth0",
+			err: []string{"1 start, another one would not help", "create_vlan_subif: not in the dataplane's message table"}},
 		"hopeless": {wired: fmt.Errorf("another version: %w", supervise.ErrHopeless), want: "do eth0, do p-eth0, wire uplink0, undo p-eth0, undo eth0",
 			err: []string{"1 start, another one would not help"}},
 	} {

@@ -273,7 +273,11 @@ func (m *manager) wire(plan startup.Plan) func(context.Context, supervise.Conn) 
 			return err
 		}
 		if err := m.opt.Wire.Wire(ctx, conn, plan); err != nil {
-			return fmt.Errorf("set up the uplinks: %w", err)
+			err = fmt.Errorf("set up the uplinks: %w", err)
+			if errors.Is(err, vpp.ErrUnsupported) { // the same program lacks it at its next start, too
+				err = fmt.Errorf("%w (%w)", err, supervise.ErrHopeless)
+			}
+			return err
 		}
 		return nil
 	}
