@@ -1,6 +1,7 @@
 // Package nat owns what the engine needs for network address translation, as VPP's cnat
-// plugin does it: which flows get another source (Policy), from which ports (Ports), and
-// how a packet is given other addresses and ports (Rewrite).
+// plugin does it: which backend of a service a flow goes to (Maglev), which flows get
+// another source (Policy), from which ports (Ports), and how a packet is given other
+// addresses and ports (Rewrite).
 //
 // It never holds a session or a translation, and never sees an interface: the engine has
 // neither sessions of translated flows nor the messages that set translations yet, so it
