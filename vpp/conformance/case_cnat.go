@@ -21,8 +21,9 @@ import (
 //   - A dump of sessions does not tell their age.
 //   - SCTP has no source ports: a flow of it that a policy translates is dropped as if the
 //     ports were used up. Over IPv6 SCTP is not translated at all.
-//   - A UDP datagram over IPv4 without a checksum gets one that is wrong.
-//   - A later fragment is looked up by the first bytes of its data, as if they were ports.
+//   - Later fragments are not translated: services have no datagrams above the MTU. By the
+//     source, they are looked up by the first bytes of their data, as if those were ports.
+//   - By the source, a UDP datagram over IPv4 without a checksum gets one that is wrong.
 //   - An address that the interface of cnat_set_snat_addresses gets later is not taken over.
 //   - Ports that are used up are counted for cnat-output-ip6, also those of IPv4.
 func cnatCases() []Case {
