@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -144,7 +145,7 @@ func (q *queue) bind(c *Config, ifIndex, number int, generic bool) error {
 	if err := unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer); err != nil {
 		return fmt.Errorf("set send buffer: %w", err)
 	}
-	if err := unix.Bind(q.fd, &unix.SockaddrXDP{Flags: flags, Ifindex: uint32(ifIndex), QueueID: uint32(number)}); err != nil {
+	if err := bindFreed(q.fd, &unix.SockaddrXDP{Flags: flags, Ifindex: uint32(ifIndex), QueueID: uint32(number)}); err != nil {
 		return fmt.Errorf("bind: %w", err)
 	}
 	options, err := unix.GetsockoptInt(q.fd, unix.SOL_XDP, unix.XDP_OPTIONS)
@@ -154,6 +155,20 @@ func (q *queue) bind(c *Config, ifIndex, number int, generic bool) error {
 	q.zeroCopy = options&unix.XDP_OPTIONS_ZEROCOPY != 0
 	return nil
 }
+
+// bindFreed waits for a queue whose last socket has just ended: the kernel lets go of it some
+// time later, on a thread of its own.
+func bindFreed(fd int, at *unix.SockaddrXDP) error {
+	for end := time.Now().Add(freedWithin); ; time.Sleep(10 * time.Millisecond) {
+		err := unix.Bind(fd, at)
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
+// freedWithin is far more than the kernel takes.
+const freedWithin = 3 * time.Second
 
 // sendBuffer is how much a queue may have on its way through the kernel, in bytes, where it
 // sends copies.
