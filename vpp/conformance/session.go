@@ -24,6 +24,9 @@ import (
 // patience bounds what a broken machine costs; nothing waits for it when all is well.
 const patience = 10 * time.Second
 
+// starting bounds what a machine takes until it serves its API, on a host that is busy.
+const starting = 2 * time.Minute
+
 // Session is one machine with its ports, and the transcript of what was done to it.
 type Session struct {
 	T    testing.TB
@@ -104,7 +107,7 @@ func startBound(process *exec.Cmd) (ended <-chan error, err error) {
 // Dial opens one more connection to the machine, waiting until it is there.
 func (s *Session) Dial() *vpp.Conn {
 	s.T.Helper()
-	ctx, cancel := context.WithTimeout(s.T.Context(), patience)
+	ctx, cancel := context.WithTimeout(s.T.Context(), starting)
 	defer cancel()
 	var last error
 	for ctx.Err() == nil {
