@@ -27,12 +27,15 @@ type nat struct {
 	on    map[string][len(natFeatures)]bool // which features an interface has; filled and kept like ids
 }
 
-// Translates says whether the machine can do what services need.
+// Translates says whether the machine can do what services need. One that lacks an answer
+// is one that lacks its question, too.
 func (p *Program) Translates() bool {
 	return len(p.conn.Supports(
-		&cnat.CnatTranslationUpdate{}, &cnat.CnatTranslationDel{}, &cnat.CnatTranslationDump{},
-		&cnat.CnatSetSnatAddresses{}, &cnat.CnatGetSnatAddresses{}, &cnat.CnatSetSnatPolicy{}, &cnat.CnatSnatPolicyAddDelIf{},
-		&feature.FeatureEnableDisable{}, &feature.FeatureIsEnabled{},
+		&cnat.CnatTranslationUpdate{}, &cnat.CnatTranslationUpdateReply{}, &cnat.CnatTranslationDel{}, &cnat.CnatTranslationDelReply{},
+		&cnat.CnatTranslationDump{}, &cnat.CnatTranslationDetails{},
+		&cnat.CnatSetSnatAddresses{}, &cnat.CnatSetSnatAddressesReply{}, &cnat.CnatGetSnatAddresses{}, &cnat.CnatGetSnatAddressesReply{},
+		&cnat.CnatSetSnatPolicy{}, &cnat.CnatSetSnatPolicyReply{}, &cnat.CnatSnatPolicyAddDelIf{}, &cnat.CnatSnatPolicyAddDelIfReply{},
+		&feature.FeatureEnableDisable{}, &feature.FeatureEnableDisableReply{}, &feature.FeatureIsEnabled{}, &feature.FeatureIsEnabledReply{},
 	)) == 0
 }
 
