@@ -26,8 +26,9 @@ import (
 type Machine interface {
 	// Command prepares a process inside namespace n that serves the binary API and the
 	// statistics segment at the given sockets, and keeps its files in dir. The end of
-	// t's context ends it by the command's Cancel.
-	Command(t testing.TB, n *netnstest.Namespace, dir, api, stats string) *exec.Cmd
+	// t's context ends it by the command's Cancel. VPP loads plugins beside those that every
+	// case needs.
+	Command(t testing.TB, n *netnstest.Namespace, dir, api, stats string, plugins ...string) *exec.Cmd
 }
 
 // Case is one script. Each runs on a fresh machine, so that indexes are the same in
@@ -35,6 +36,15 @@ type Machine interface {
 type Case struct {
 	Name string
 	Run  func(s *Session)
+}
+
+// plugins are loaded for a case of their name only: cnat has a FIB source, which moves the
+// numbers of those that clients add.
+func (c Case) plugins() []string {
+	if strings.HasPrefix(c.Name, "cnat-") {
+		return []string{"cnat"}
+	}
+	return nil
 }
 
 // Cases lists the whole suite in the order of the topics.
@@ -60,7 +70,7 @@ func Run(t *testing.T, machine Machine, record bool) {
 			if err != nil && !record {
 				t.Fatalf("no transcript of VPP: %v; record it with VPP_BIN set and -record", err)
 			}
-			s := newSession(t, machine)
+			s := newSession(t, machine, c.plugins()...)
 			if !record {
 				s.vpp = strings.SplitAfter(string(want), "\n")
 			}

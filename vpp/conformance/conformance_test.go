@@ -41,7 +41,7 @@ const (
 	workersVariable = "CONFORMANCE_ENGINE_WORKERS"
 )
 
-func (embedded) Command(t testing.TB, n *netnstest.Namespace, dir, api, stats string) *exec.Cmd {
+func (embedded) Command(t testing.TB, n *netnstest.Namespace, dir, api, stats string, _ ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {

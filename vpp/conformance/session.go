@@ -42,7 +42,7 @@ type Session struct {
 	vpp        []string // the transcript of VPP, unless this is VPP that writes it
 }
 
-func newSession(t testing.TB, machine Machine) *Session {
+func newSession(t testing.TB, machine Machine, plugins ...string) *Session {
 	t.Helper()
 	s := &Session{T: t, inside: netnstest.New(t), outside: netnstest.New(t)}
 	for _, n := range []*netnstest.Namespace{s.inside, s.outside} {
@@ -54,19 +54,19 @@ func newSession(t testing.TB, machine Machine) *Session {
 	dir := t.TempDir()
 	s.dir = dir
 	s.api, s.stats = filepath.Join(dir, "api.sock"), filepath.Join(dir, "stats.sock")
-	s.start(machine, dir)
+	s.start(machine, dir, plugins...)
 	s.Conn = s.Dial()
 	return s
 }
 
 // start runs the machine; its output is shown when the test fails.
-func (s *Session) start(machine Machine, dir string) {
+func (s *Session) start(machine Machine, dir string, plugins ...string) {
 	s.T.Helper()
 	output, err := os.Create(filepath.Join(dir, "output"))
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	s.process = machine.Command(s.T, s.inside, dir, s.api, s.stats)
+	s.process = machine.Command(s.T, s.inside, dir, s.api, s.stats, plugins...)
 	s.process.Stdout, s.process.Stderr = output, output
 	ended, err := startBound(s.process)
 	if err != nil {

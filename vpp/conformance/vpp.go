@@ -18,7 +18,7 @@ type VPP struct {
 
 // Command writes a startup.conf without workers, NICs and huge pages. The process is
 // killed in the end: on SIGTERM, VPP now and then does not leave.
-func (m VPP) Command(t testing.TB, n *netnstest.Namespace, dir, api, stats string) *exec.Cmd {
+func (m VPP) Command(t testing.TB, n *netnstest.Namespace, dir, api, stats string, plugins ...string) *exec.Cmd {
 	t.Helper()
 	conf := filepath.Join(dir, "startup.conf")
 	text := fmt.Sprintf(`unix { nodaemon log %[1]s/vpp.log runtime-dir %[1]s gid root }
@@ -34,10 +34,12 @@ plugins {
   plugin ping_plugin.so { enable }
   plugin memif_plugin.so { enable }
   plugin acl_plugin.so { enable }
-  plugin cnat_plugin.so { enable }
   plugin vxlan_plugin.so { enable }
 }
 `, dir, n.Name, api, stats)
+	for _, p := range plugins {
+		text += fmt.Sprintf("plugins { plugin %s_plugin.so { enable } }\n", p)
+	}
 	t.Cleanup(func() {
 		for _, kind := range []string{"global_vm", "vpe-api"} {
 			if err := os.Remove("/dev/shm/" + n.Name + "-" + kind); err != nil && !errors.Is(err, os.ErrNotExist) {
