@@ -22,6 +22,7 @@ import (
 	"github.com/millrace/millrace/agent/program"
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/dataplane"
+	"github.com/millrace/millrace/service"
 	"github.com/millrace/millrace/vpp"
 	"github.com/millrace/millrace/vpp/compat"
 )
@@ -90,6 +91,8 @@ type Agent struct {
 	remains remains
 	// told are the policies' problems that the log has. Only Run's goroutine touches them.
 	told map[cluster.Ref]string
+	// toldServices are those of services, likewise.
+	toldServices map[service.Key]bool
 
 	// names are of the latest round; nil without a machine.
 	names atomic.Pointer[names]

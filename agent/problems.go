@@ -3,6 +3,7 @@ package agent
 import (
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/policy"
+	"github.com/millrace/millrace/service"
 )
 
 // tell has the authors of policies that fail closed here know it, and the log: there each
@@ -26,4 +27,23 @@ func (a *Agent) tell(problems []policy.Problem) {
 		}
 	}
 	a.told = now
+}
+
+// tellServices logs what services ask for and do not get: each once, and once more when it
+// is over.
+func (a *Agent) tellServices(problems []service.Problem) {
+	now := make(map[service.Key]bool, len(problems))
+	for _, p := range problems {
+		key := p.Key()
+		now[key] = true
+		if !a.toldServices[key] {
+			a.log.Warn("a service does not get all that it asks for", "service", p.Service, "err", p.Err)
+		}
+	}
+	for key := range a.toldServices {
+		if !now[key] {
+			a.log.Info("a service has what it asked for, or asks no more", "service", key.Service, "was", key.Text)
+		}
+	}
+	a.toldServices = now
 }

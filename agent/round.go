@@ -59,6 +59,7 @@ func (r *round) begin(ctx context.Context) error {
 	if !tun {
 		r.options.Device = compile.DeviceVeth
 	}
+	r.options.Services = r.program.Translates()
 	sctp, err := r.program.SeesSCTPPorts(ctx)
 	if err != nil {
 		return err
@@ -100,6 +101,7 @@ func (r *round) run(ctx context.Context) (time.Duration, error) {
 	}
 	r.facts, r.want, r.problems = facts, result.State, result.Policy.Problems
 	r.agent.tell(result.Policy.Problems)
+	r.agent.tellServices(result.Services)
 	unsettled := r.settle(ctx, result.State)
 	o := r.apply(ctx, facts, result)
 	o.stuck = errors.Join(o.stuck, unsettled)

@@ -166,10 +166,11 @@ type NATSide uint8
 const (
 	NATUnknown NATSide = iota // a machine does not tell; it is in no wish
 	NATPod                    // one pod, which sees the sources of its clients as they are
-	NATOuter                  // the host, or what is outside
+	NATOuter                  // the host with what is outside behind it, or what is outside
+	NATHost                   // the host alone, which sees all sources as they are
 )
 
-var natSides = [...]string{NATUnknown: "unknown", NATPod: "pod", NATOuter: "outer"}
+var natSides = [...]string{NATUnknown: "unknown", NATPod: "pod", NATOuter: "outer", NATHost: "host"}
 
 func (s NATSide) String() string { return natSides[min(int(s), len(natSides)-1)] }
 
@@ -179,7 +180,7 @@ func parseNATSide(s string) (NATSide, error) {
 			return NATSide(i), nil
 		}
 	}
-	return 0, fmt.Errorf("side %q: want %s", s, strings.Join(natSides[1:], " or "))
+	return 0, fmt.Errorf("side %q: want %s", s, strings.Join(natSides[1:], ", "))
 }
 
 // Key is that of the interface.
@@ -193,8 +194,8 @@ func (n NATInterface) line() textline.Line {
 }
 
 func (n NATInterface) check() error {
-	if n.Side != NATPod && n.Side != NATOuter {
-		return fmt.Errorf("side %s: want pod or outer", n.Side)
+	if n.Side == NATUnknown || int(n.Side) >= len(natSides) {
+		return fmt.Errorf("side %s: want pod, outer or host", n.Side)
 	}
 	return checkName(n.Interface)
 }

@@ -60,7 +60,7 @@ func TestNATChecks(t *testing.T) {
 		{SourceNAT{}, "no address"},
 		{SourceNAT{IPv4: addr("fd01::1")}, "one of IPv4"},
 		{SourceNAT{IPv6: addr("10.0.0.1")}, "one of IPv6"},
-		{NATInterface{"a", NATUnknown}, "want pod or outer"},
+		{NATInterface{"a", NATUnknown}, "want pod, outer or host"},
 		{NATInterface{"gone", NATPod}, "interface gone is not there"},
 	}
 	for _, tt := range tests {

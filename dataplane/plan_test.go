@@ -213,7 +213,7 @@ func random(r *rand.Rand) State {
 			s.Put(ProxyARP{n})
 		}
 		if chance(50) {
-			s.Put(NATInterface{n, NATSide(1 + r.IntN(2))})
+			s.Put(NATInterface{n, NATSide(1 + r.IntN(3))})
 		}
 		if tables[5] && chance(30) {
 			s.Put(ProxyRange{5, addr("10.0.0.1"), netip.AddrFrom4([4]byte{10, 0, 0, byte(2 + r.IntN(2))})})

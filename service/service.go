@@ -33,6 +33,15 @@ type Problem struct {
 	Err     error
 }
 
+// Key tells a Problem from all others.
+type Key struct {
+	Service cluster.ServiceKey
+	Text    string
+}
+
+// Key of a problem is what it says of which service.
+func (p Problem) Key() Key { return Key{p.Service, p.Err.Error()} }
+
 // front is where clients find a port of a service.
 type front struct {
 	at       netip.AddrPort

@@ -15,6 +15,7 @@ import (
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/dataplane"
 	"github.com/millrace/millrace/policy"
+	"github.com/millrace/millrace/service"
 )
 
 // Device is what interfaces to pods and to the host are made of.
@@ -36,6 +37,7 @@ type Options struct {
 	MemifDMA      bool           // memifs copy by a DMA engine
 	PodCIDRs      []netip.Prefix // ranges of this node beside those of its Node object
 	Policy        policy.Options // what policies may cost
+	Services      bool           // the machine translates
 	Encapsulation Encapsulation  // of packets to other nodes
 	// Uplinks are what the dataplane has to the network, by observation.
 	Uplinks []dataplane.Uplink
@@ -59,6 +61,8 @@ type Result struct {
 	// Policy is what the policies come to: what its ACLs are made from, and which policies
 	// fail closed and why.
 	Policy policy.Result
+	// Services is what services ask for and do not get.
+	Services []service.Problem
 }
 
 // Compile returns the wish for one node. The error is about the node's own facts or
@@ -72,11 +76,12 @@ type Compiler struct {
 	node     string
 	options  Options
 	policies *policy.Compiler
+	services *service.Compiler
 }
 
 // NewCompiler returns a Compiler for one node that knows no facts yet.
 func NewCompiler(node string, o Options) *Compiler {
-	return &Compiler{node: node, options: o, policies: policy.NewCompiler(node, o.Policy)}
+	return &Compiler{node: node, options: o, policies: policy.NewCompiler(node, o.Policy), services: service.NewCompiler(node)}
 }
 
 // Learn replaces what is known of the dataplane's uplinks, and of the neighbours there.
@@ -87,10 +92,10 @@ func (c *Compiler) Learn(uplinks []dataplane.Uplink, hops map[dataplane.NextHop]
 // Update is Compile of a Snapshot. changed has to name all in which it differs from the one
 // before; the attachments' differences are found without.
 func (c *Compiler) Update(s cluster.Snapshot, changed cluster.Changes) (Result, error) {
-	return compile(s, changed, c.node, c.options, c.policies)
+	return compile(s, changed, c.node, c.options, c.policies, c.services.Update(s, changed))
 }
 
-func compile(s cluster.Snapshot, changed cluster.Changes, node string, o Options, policies *policy.Compiler) (Result, error) {
+func compile(s cluster.Snapshot, changed cluster.Changes, node string, o Options, policies *policy.Compiler, services service.Result) (Result, error) {
 	c := compilation{
 		options: o,
 		node:    s.Nodes[node],
@@ -118,10 +123,12 @@ func compile(s cluster.Snapshot, changed cluster.Changes, node string, o Options
 		served = append(served, a)
 	}
 	c.peers(s.Nodes, node)
+	c.serviceAddresses = c.ownServices(services)
 	c.host(served)
 	c.steer()
 	c.nextHops()
 	c.guard(s, changed, served, policies)
+	c.services(served, services)
 	if c.err != nil {
 		return Result{}, fmt.Errorf("compile node %q: %w", node, c.err)
 	}
@@ -157,14 +164,15 @@ func first(inOrder []cluster.Attachment, a cluster.Attachment) bool {
 }
 
 type compilation struct {
-	options  Options
-	node     cluster.Node
-	podCIDRs []netip.Prefix
-	remote   map[netip.Prefix]bool // of other nodes, that have a route: whether it is the host's way, too
-	owner    map[netip.Addr]string // who has an address, in words
-	places   map[place]cluster.AttachmentID
-	result   Result
-	err      error
+	options          Options
+	node             cluster.Node
+	podCIDRs         []netip.Prefix
+	remote           map[netip.Prefix]bool // of other nodes, that have a route: whether it is the host's way, too
+	owner            map[netip.Addr]string // who has an address, in words
+	places           map[place]cluster.AttachmentID
+	serviceAddresses []netip.Addr // that nobody else has
+	result           Result
+	err              error
 }
 
 // put adds objects of the node itself.

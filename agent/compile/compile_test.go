@@ -39,6 +39,8 @@ func options(t *testing.T, comment []byte) Options {
 				_, err = fmt.Sscan(f.Value, &o.MTU)
 			case "podcidr":
 				o.PodCIDRs = append(o.PodCIDRs, netip.MustParsePrefix(f.Value))
+			case "services":
+				o.Services = f.Value == "true"
 			case "memif-dma":
 				o.MemifDMA = f.Value == "true"
 			case "host":
@@ -144,6 +146,9 @@ func problemText(r Result) string {
 	var b strings.Builder
 	for _, id := range slices.SortedFunc(maps.Keys(r.Problems), cluster.AttachmentID.Compare) {
 		fmt.Fprintln(&b, r.Problems[id])
+	}
+	for _, p := range r.Services {
+		fmt.Fprintf(&b, "service %s: %v\n", p.Service, p.Err)
 	}
 	for _, p := range r.Policy.Problems {
 		fmt.Fprintf(&b, "%s: %s: %v\n", p.Object, p.Reason, p.Err)

@@ -66,7 +66,8 @@ func (c *compilation) host(served []cluster.Attachment) {
 }
 
 // hostDestinations are what the host reaches through the dataplane: the ranges of the
-// node, those of nodes that only the dataplane knows the way to, and each attached address that lies in none of them.
+// node, those of nodes that only the dataplane knows the way to, each attached
+// address that lies in none of them, and services.
 func (c *compilation) hostDestinations(served []cluster.Attachment) []netip.Prefix {
 	var dst []netip.Prefix
 	for _, cidr := range c.podCIDRs {
@@ -83,6 +84,9 @@ func (c *compilation) hostDestinations(served []cluster.Attachment) []netip.Pref
 				dst = append(dst, whole(a))
 			}
 		}
+	}
+	for _, a := range c.serviceAddresses {
+		dst = append(dst, whole(a))
 	}
 	return dst
 }

@@ -290,9 +290,16 @@ func (l link) setRoutes(want dataplane.HostSide) error {
 	if err != nil {
 		return err
 	}
+	wanted, there := map[dataplane.HostRoute]bool{}, map[dataplane.HostRoute]bool{} // services may be many
+	for _, r := range want.Routes {
+		wanted[r] = true
+	}
+	for _, r := range have {
+		there[routeOf(r)] = true
+	}
 	// What goes, goes first: the kernel takes no two routes to one destination.
 	for _, r := range have {
-		if slices.Contains(want.Routes, routeOf(r)) {
+		if wanted[routeOf(r)] {
 			continue
 		}
 		if err := l.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -300,7 +307,7 @@ func (l link) setRoutes(want dataplane.HostSide) error {
 		}
 	}
 	for _, w := range want.Routes {
-		if slices.ContainsFunc(have, func(r netlink.Route) bool { return routeOf(r) == w }) {
+		if there[w] {
 			continue
 		}
 		if err := l.RouteAdd(l.route(w)); err != nil {

@@ -25,6 +25,33 @@ type nat struct {
 	// ours sets it once more, which disturbs nothing.
 	sides map[string]dataplane.NATSide
 	on    map[string][len(natFeatures)]bool // which features an interface has; filled and kept like ids
+	// routes holds those to single addresses that this Program wrote: a translation of the
+	// address hides them in dumps. Another life of ours writes them once more.
+	routes map[dataplane.Key]dataplane.Route
+}
+
+// note keeps what a step that succeeded means for routes that are hidden.
+func (n *nat) note(step dataplane.Step) {
+	r, ok := step.Object.(dataplane.Route)
+	switch {
+	case !ok || r.Table != 0 || !r.Prefix.IsSingleIP():
+	case step.Verb == dataplane.Delete:
+		delete(n.routes, r.Key())
+	default:
+		n.routes[r.Key()] = r
+	}
+}
+
+// addHidden adds the route that a translation hides.
+func (n *nat) addHidden(s *dataplane.State, t dataplane.Translation) {
+	a := t.VIP.Addr()
+	key := dataplane.Route{Prefix: netip.PrefixFrom(a, a.BitLen())}.Key()
+	if _, shown := s.Object(key); shown {
+		return
+	}
+	if r, written := n.routes[key]; written {
+		s.Put(r)
+	}
 }
 
 // Translates says whether the machine can do what services need. One that lacks an answer
@@ -64,6 +91,7 @@ func (p *Program) observeNAT(ctx context.Context, s *dataplane.State) error {
 		t := translationOf(d.Translation)
 		p.nat.ids[t.Key()] = d.Translation.ID
 		s.Put(t)
+		p.nat.addHidden(s, t)
 	}
 	reply, err := vpp.Call[cnat.CnatGetSnatAddressesReply](ctx, p.conn, &cnat.CnatGetSnatAddresses{})
 	if err != nil {
@@ -228,6 +256,9 @@ func sourceExchange(n dataplane.SourceNAT, add bool) vpp.Exchange {
 	return vpp.Exchange{Request: req, Reply: &cnat.CnatSetSnatAddressesReply{}}
 }
 
+// sideTables are cnat's lists of interfaces by what is behind them; what is outer is in none.
+var sideTables = map[dataplane.NATSide]cnat.CnatSnatPolicyTable{dataplane.NATPod: cnat.CNAT_POLICY_POD, dataplane.NATHost: cnat.CNAT_POLICY_HOST}
+
 // switchNAT brings features and side of interfaces to what is wanted. VPP counts how often
 // a feature is switched on, so that only what differs is sent.
 func (p *Program) switchNAT(ctx context.Context, steps []dataplane.Step) []error {
@@ -241,11 +272,13 @@ func (p *Program) switchNAT(ctx context.Context, steps []dataplane.Step) []error
 			continue
 		}
 		at := interface_types.InterfaceIndex(index)
-		member := &cnat.CnatSnatPolicyAddDelIf{SwIfIndex: at, Table: cnat.CNAT_POLICY_POD}
-		if add && n.Side == dataplane.NATPod {
-			member.IsAdd = 1
+		for side, table := range sideTables {
+			member := &cnat.CnatSnatPolicyAddDelIf{SwIfIndex: at, Table: table}
+			if add && n.Side == side {
+				member.IsAdd = 1
+			}
+			b.add(i, vpp.Exchange{Request: member, Reply: &cnat.CnatSnatPolicyAddDelIfReply{}}, nil)
 		}
-		b.add(i, vpp.Exchange{Request: member, Reply: &cnat.CnatSnatPolicyAddDelIfReply{}}, nil)
 		for f, on := range p.nat.on[n.Interface] {
 			if on == add {
 				continue

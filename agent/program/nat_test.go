@@ -47,7 +47,7 @@ source-nat node address=fd01::1
 translation tcp 10.96.0.1:80 backend=10.1.0.3:8080 by-client=true
 translation udp 10.96.0.1:80 backend=10.1.0.9:1 backend=10.1.0.2:8080 by-client=true
 translation tcp [fd96::1]:80 backend=[fd01::2]:8080 backend=[fd01::3]:8080`,
-	natBase + "nat-interface node/b side=pod",
+	natBase + "nat-interface node/b side=host",
 	natBase,
 }
 

@@ -94,7 +94,7 @@ func newProgram(conn *vpp.Conn, id Identity) *Program {
 	return &Program{
 		conn: conn, id: id, ports: map[string]port{}, sockets: memifSockets{},
 		acls: map[string]aclRef{}, bound: map[string]dataplane.ACLBinding{},
-		nat: nat{ids: map[dataplane.Key]uint32{}, sides: map[string]dataplane.NATSide{}, on: map[string][len(natFeatures)]bool{}},
+		nat: nat{ids: map[dataplane.Key]uint32{}, sides: map[string]dataplane.NATSide{}, on: map[string][len(natFeatures)]bool{}, routes: map[dataplane.Key]dataplane.Route{}},
 	}
 }
 
@@ -175,6 +175,8 @@ func (p *Program) Apply(ctx context.Context, plan dataplane.Plan, postponed map[
 			if err != nil {
 				err = fmt.Errorf("%s %s: %w", ready[i].Verb, ready[i].Object.Key(), err)
 				f.add(ready[i], err)
+			} else {
+				p.nat.note(ready[i])
 			}
 			done(ready[i], err)
 		}

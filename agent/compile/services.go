@@ -1,0 +1,64 @@
+package compile
+
+import (
+	"net/netip"
+
+	"github.com/millrace/millrace/cluster"
+	"github.com/millrace/millrace/dataplane"
+	"github.com/millrace/millrace/service"
+)
+
+// services has pods and the host translated. An address of a service ends here where it
+// has no translation: whoever connects to a port without endpoints hears of it at once.
+func (c *compilation) services(served []cluster.Attachment, r service.Result) {
+	if !c.options.Services {
+		return
+	}
+	c.result.Services = r.Problems
+	for _, a := range served {
+		for _, name := range interfaces(a) {
+			n := dataplane.NATInterface{Interface: name, Side: dataplane.NATPod}
+			c.put(n)
+			c.result.Owners[n.Key()] = a.ID
+		}
+	}
+	// Without uplinks, what is outside is behind the host: the way back of connections that
+	// come from there, or from the host itself, has to lead through here.
+	side := dataplane.NATOuter
+	if len(c.options.Uplinks) > 0 {
+		side = dataplane.NATHost
+	}
+	c.put(dataplane.NATInterface{Interface: hostInterface(c.options.HostName), Side: side})
+	var source dataplane.SourceNAT
+	for _, a := range cluster.NodeAddresses(c.podCIDRs) {
+		if a.Is4() {
+			source.IPv4 = a
+		} else {
+			source.IPv6 = a
+		}
+	}
+	if source != (dataplane.SourceNAT{}) {
+		c.put(source)
+	}
+	for _, t := range r.Translations {
+		c.result.State.Put(t) // well-formed by its making
+	}
+	for _, a := range c.serviceAddresses {
+		c.result.State.Put(dataplane.Route{Prefix: whole(a), Paths: unreachable})
+	}
+}
+
+var unreachable = []dataplane.Path{{End: dataplane.EndUnreachable}}
+
+// ownServices are the addresses of services that nobody else has here.
+func (c *compilation) ownServices(r service.Result) (own []netip.Addr) {
+	if !c.options.Services {
+		return nil
+	}
+	for _, a := range r.Addresses {
+		if c.owner[a] == "" {
+			own = append(own, a)
+		}
+	}
+	return own
+}
