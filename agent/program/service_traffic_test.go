@@ -13,6 +13,7 @@ import (
 
 	"github.com/millrace/millrace/agent/compile"
 	"github.com/millrace/millrace/cluster"
+	"github.com/millrace/millrace/dataplane"
 	"github.com/millrace/millrace/internal/machinetest"
 	"github.com/millrace/millrace/internal/netnstest"
 )
@@ -181,6 +182,7 @@ func TestIntegrationServiceMatrix(t *testing.T) {
 			t.Errorf("a port without endpoints: %v, want to be told that nobody is there", err)
 		}
 		rolling(t, p, s, o, c)
+		reach(t, p, dataplane.State{})
 	})
 }
 
