@@ -11,12 +11,24 @@ import (
 // MaglevSize is VPP's number of places: a prime, and good for a tenth of it of backends.
 const MaglevSize = 1009
 
-// Maglev spreads backends over size places, which must be a prime: place i belongs to
-// backends[result[i]]. All have about as many, whoever makes the table from the same
-// backends in whatever order makes the same one, and when a backend comes or goes few
+// maglevSize is a prime, about ten times as much as there are backends, or more; the last
+// is as many places as fit.
+func maglevSize(backends int) int {
+	for _, size := range [...]int{MaglevSize, 10007} {
+		if backends <= size/10 {
+			return size
+		}
+	}
+	return 65521
+}
+
+// Maglev spreads backends over size places, which must be a prime below 65536: place i
+// belongs to backends[result[i]]. All have about as many, whoever makes the table from the
+// same backends in whatever order makes the same one, and when a backend comes or goes few
 // places change hands between the others (Eisenbud et al., NSDI 2016, 3.4). Backends that
-// are listed twice have twice as many. Nil for no backend.
-func Maglev(backends []netip.AddrPort, size int) []uint32 {
+// are listed twice have twice as many; of more than size, the last have none. Nil for no
+// backend.
+func Maglev(backends []netip.AddrPort, size int) []uint16 {
 	if len(backends) == 0 {
 		return nil
 	}
@@ -27,15 +39,18 @@ func Maglev(backends []netip.AddrPort, size int) []uint32 {
 	slices.SortStableFunc(turns, func(a, b turn) int {
 		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.skip, b.skip), backends[a.backend].Compare(backends[b.backend]))
 	})
-	places := make([]uint32, size)
+	turns = turns[:min(len(turns), size)]
+	places := make([]uint16, size)
 	taken := make([]bool, size)
 	for left := size; ; {
 		for i := range turns {
 			t := &turns[i]
 			for taken[t.at] {
-				t.at = (t.at + t.skip) % uint64(size)
+				if t.at += t.skip; t.at >= uint32(size) {
+					t.at -= uint32(size)
+				}
 			}
-			places[t.at], taken[t.at] = t.backend, true
+			places[t.at], taken[t.at] = uint16(t.backend), true
 			if left--; left == 0 {
 				return places
 			}
@@ -45,8 +60,7 @@ func Maglev(backends []netip.AddrPort, size int) []uint32 {
 
 // turn is the order in which a backend asks for places.
 type turn struct {
-	at, skip uint64
-	backend  uint32
+	at, skip, backend uint32
 }
 
 func turnOf(b netip.AddrPort, index uint32, size uint64) turn {
@@ -56,8 +70,8 @@ func turnOf(b netip.AddrPort, index uint32, size uint64) turn {
 	h.Write(binary.BigEndian.AppendUint16(nil, b.Port()))
 	sum := h.Sum(nil)
 	return turn{
-		at:      binary.BigEndian.Uint64(sum) % size,
-		skip:    binary.BigEndian.Uint64(sum[8:])%(size-1) + 1,
+		at:      uint32(binary.BigEndian.Uint64(sum) % size),
+		skip:    uint32(binary.BigEndian.Uint64(sum[8:])%(size-1)) + 1,
 		backend: index,
 	}
 }

@@ -1,11 +1,9 @@
 // Package nat owns what the engine needs for network address translation, as VPP's cnat
-// plugin does it: which backend of a service a flow goes to (Maglev), which flows get
-// another source (Policy), from which ports (Ports), and how a packet is given other
-// addresses and ports (Rewrite).
+// plugin does it: which translation a packet is for (Tables), which of its backends a flow
+// goes to (Translation), which flows get another source (Policy), from which ports (Ports),
+// and how a packet is given other addresses and ports (Rewrite).
 //
-// It never holds a session or a translation, and never sees an interface: the engine has
-// neither sessions of translated flows nor the messages that set translations yet, so it
-// does not list those, and clients find cnat missing.
+// It never sees an interface or a message of the API.
 //
 // Packets are rewritten without the faults of VPP 25.10, which are, by its source: a UDP
 // datagram over IPv4 without a checksum gets a wrong one; in later fragments data is taken

@@ -9,14 +9,18 @@ func (c *Combined) add(packets, bytes uint64) {
 }
 
 // Counters is one thread's rows. Every slice is preallocated to its capacity and indexed
-// by sw_if_index, Errors by Reason, RouteTo by stats_index. Only the owning thread
+// by sw_if_index, Errors by Reason, RouteTo by stats_index, Translations by the id of a
+// translation, of which some may be above its capacity. Only the owning thread
 // writes, by plain aligned stores; a reader sees each word whole.
 type Counters struct {
 	RX, TX, RxUnicast, RxMulticast, RxBroadcast, TxUnicast, TxMulticast, TxBroadcast []Combined
 	Drops, Punt, IP4, IP6, RxNoBuf, RxMiss, RxError, TxError                         []uint64
 	Errors                                                                           []uint64
-	RouteTo                                                                          []Combined
+	RouteTo, Translations                                                            []Combined
 }
+
+// maxTranslations is how many translations NewCounters counts packets of.
+const maxTranslations = 1024
 
 // NewCounters returns rows for interfaces and routes below the given numbers.
 func NewCounters(interfaces, routes int) Counters {
@@ -29,6 +33,6 @@ func NewCounters(interfaces, routes int) Counters {
 		Drops: simple(), Punt: simple(), IP4: simple(), IP6: simple(),
 		RxNoBuf: simple(), RxMiss: simple(), RxError: simple(), TxError: simple(),
 		Errors:  make([]uint64, numReasons),
-		RouteTo: make([]Combined, routes),
+		RouteTo: make([]Combined, routes), Translations: make([]Combined, maxTranslations),
 	}
 }
