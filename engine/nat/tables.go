@@ -12,7 +12,7 @@ import (
 type Tables struct {
 	Policy Policy
 
-	translations index[Key, *Translation]
+	translations index[Endpoint, *Translation]
 	vips         index[netip.Addr, *vip]
 }
 
@@ -34,8 +34,8 @@ func (t *Tables) Find(addr netip.Addr, port uint16, protocol uint8) *Translation
 	if t.translations.n == 0 {
 		return nil
 	}
-	k := Key{addr, port, protocol}
-	return t.translations.find(hashKey(k), k)
+	k := Endpoint{addr, port, protocol}
+	return t.translations.find(hashEndpoint(k), k)
 }
 
 // VIP reports whether some translation has an address, for whatever port, and whether the
@@ -53,7 +53,7 @@ func (t *Tables) VIP(addr netip.Addr) (has, only bool) {
 func (t *Tables) With(x *Translation) *Tables {
 	to := *t
 	old := t.Find(x.Addr, x.Port, x.Protocol)
-	to.translations = t.translations.with(hashKey(x.Key), x)
+	to.translations = t.translations.with(hashEndpoint(x.Endpoint), x)
 	if old == nil || old.RealIP != x.RealIP {
 		to.count(old, -1)
 		to.count(x, 1)
@@ -62,13 +62,13 @@ func (t *Tables) With(x *Translation) *Tables {
 }
 
 // Without is the tables without the translation of a key.
-func (t *Tables) Without(k Key) *Tables {
+func (t *Tables) Without(k Endpoint) *Tables {
 	old := t.Find(k.Addr, k.Port, k.Protocol)
 	if old == nil {
 		return t
 	}
 	to := *t
-	to.translations = t.translations.without(hashKey(k), k)
+	to.translations = t.translations.without(hashEndpoint(k), k)
 	to.count(old, -1)
 	return &to
 }
@@ -108,7 +108,7 @@ func hashAddr(a netip.Addr) uint64 {
 	return h ^ l
 }
 
-func hashKey(k Key) uint64 {
+func hashEndpoint(k Endpoint) uint64 {
 	h, l := bits.Mul64(hashAddr(k.Addr)^uint64(k.Port)<<8^uint64(k.Protocol), 0x9e3779b97f4a7c15)
 	return h ^ l
 }

@@ -8,14 +8,14 @@ import (
 
 // translationOf is one of many, told apart by n.
 func translationOf(n, backends int) *Translation {
-	k := Key{netip.AddrFrom4([4]byte{10, 96, byte(n >> 8), byte(n)}), 80, 6}
+	k := Endpoint{netip.AddrFrom4([4]byte{10, 96, byte(n >> 8), byte(n)}), 80, 6}
 	if n%3 == 1 {
 		k.Addr = netip.AddrFrom16([16]byte{0xfd, 14: byte(n >> 8), 15: byte(n)})
 	}
 	if n%3 == 2 {
-		k = Key{netip.AddrFrom4([4]byte{192, 0, 2, 1}), uint16(1000 + n), 17}
+		k = Endpoint{netip.AddrFrom4([4]byte{192, 0, 2, 1}), uint16(1000 + n), 17}
 	}
-	t := Translation{Key: k, ID: uint32(n), Maglev: true, RealIP: n%3 == 2}
+	t := Translation{Endpoint: k, ID: uint32(n), Maglev: true, RealIP: n%3 == 2}
 	for i := range backends {
 		t.Backends = append(t.Backends, Backend{Dst: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(n), byte(n >> 8), byte(i)}), 8080)})
 	}
@@ -24,22 +24,22 @@ func translationOf(n, backends int) *Translation {
 
 func TestTablesAgreeWithAMap(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
-	tables, model := &Tables{}, map[Key]*Translation{}
+	tables, model := &Tables{}, map[Endpoint]*Translation{}
 	type moment struct {
 		tables *Tables
-		find   Key
+		find   Endpoint
 		want   *Translation
 	}
 	var earlier []moment
 	for range 20000 {
 		x := translationOf(r.IntN(3000), 1)
 		if r.IntN(3) > 0 {
-			tables, model[x.Key] = tables.With(x), x
+			tables, model[x.Endpoint] = tables.With(x), x
 		} else {
-			tables = tables.Without(x.Key)
-			delete(model, x.Key)
+			tables = tables.Without(x.Endpoint)
+			delete(model, x.Endpoint)
 		}
-		k := translationOf(r.IntN(3000), 0).Key
+		k := translationOf(r.IntN(3000), 0).Endpoint
 		earlier = append(earlier, moment{tables, k, model[k]})
 		checkTables(t, tables, model, k)
 	}
@@ -56,7 +56,7 @@ func TestTablesAgreeWithAMap(t *testing.T) {
 	}
 }
 
-func checkTables(t *testing.T, tables *Tables, model map[Key]*Translation, k Key) {
+func checkTables(t *testing.T, tables *Tables, model map[Endpoint]*Translation, k Endpoint) {
 	t.Helper()
 	if got := tables.Find(k.Addr, k.Port, k.Protocol); got != model[k] || tables.Len() != len(model) {
 		t.Fatalf("%v is %v, want %v; %d of %d", k, got, model[k], tables.Len(), len(model))
@@ -82,11 +82,11 @@ func TestVIPOfSeveralTranslations(t *testing.T) {
 		{port: 2, del: true, wantHas: true},
 		{port: 1, del: true},
 	} {
-		k := Key{a, step.port, 6}
+		k := Endpoint{a, step.port, 6}
 		if step.del {
 			tables = tables.Without(k)
 		} else {
-			tables = tables.With(NewTranslation(Translation{Key: k, RealIP: step.real}))
+			tables = tables.With(NewTranslation(Translation{Endpoint: k, RealIP: step.real}))
 		}
 		if has, only := tables.VIP(a); has != step.wantHas || only != step.wantAll {
 			t.Errorf("after %+v: has %v, only %v", step, has, only)

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Key names a translation: what packets are sent to.
-type Key struct {
+// Endpoint is what packets are sent to. It names a translation.
+type Endpoint struct {
 	Addr     netip.Addr
 	Port     uint16
 	Protocol uint8
@@ -20,10 +20,10 @@ type Backend struct {
 	Src netip.AddrPort
 }
 
-// Translation sends the flows to a Key to one of its backends each. It is a value that
+// Translation sends the flows to an Endpoint to one of its backends each. It is a value that
 // many read; an edit makes another. NewTranslation fills in what is not exported.
 type Translation struct {
-	Key
+	Endpoint
 	ID       uint32    // place of its counters
 	Backends []Backend // those that are resolved, of Addr's family; may be empty
 	// Maglev spreads flows so that few move when backends come or go; else backends are
@@ -73,4 +73,4 @@ func (t *Translation) Alive(backend netip.AddrPort) bool {
 	return ok
 }
 
-func (t *Translation) key() Key { return t.Key }
+func (t *Translation) key() Endpoint { return t.Endpoint }
