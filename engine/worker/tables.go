@@ -27,6 +27,7 @@ type State struct {
 	interfaces atomic.Pointer[interfaceList]
 	entrances  atomic.Pointer[Entrances]
 	stateful   atomic.Pointer[Stateful]
+	nat        atomic.Pointer[NAT]
 	clock      atomic.Uint32 // seconds since epoch
 	epoch      time.Time
 	leaves     []uint32 // leaf to route, read and written atomically
@@ -222,6 +223,9 @@ type Interface struct {
 	// In and Out judge what comes from the interface and what goes out by it; nil lets
 	// everything pass.
 	In, Out *Guard
+	// NATIn4 to NATOut6 say that addresses are translated of what comes from the interface
+	// and of what goes out by it: VPP's features cnat-input-ip4 to cnat-output-ip6.
+	NATIn4, NATIn6, NATOut4, NATOut6 bool
 }
 
 // Span4 is a range of IPv4 addresses, both ends in it.
