@@ -29,20 +29,24 @@ func (a *Agent) tell(problems []policy.Problem) {
 	a.told = now
 }
 
-// tellServices logs what services ask for and do not get: each once, and once more when it
-// is over.
+// tellServices has the authors of services, and of pods that want a port of the node, know
+// what they ask for and do not get, and the log: there each stands once, and once more when
+// it is over.
 func (a *Agent) tellServices(problems []service.Problem) {
 	now := make(map[service.Key]bool, len(problems))
 	for _, p := range problems {
 		key := p.Key()
 		now[key] = true
+		if a.config.Events != nil {
+			a.config.Events.Warn(p.About, string(p.Reason), key.Text)
+		}
 		if !a.toldServices[key] {
-			a.log.Warn("a service does not get all that it asks for", "service", p.Service, "err", p.Err)
+			a.log.Warn("a service does not get all that it asks for", "object", p.About, "reason", p.Reason, "err", p.Err)
 		}
 	}
 	for key := range a.toldServices {
 		if !now[key] {
-			a.log.Info("a service has what it asked for, or asks no more", "service", key.Service, "was", key.Text)
+			a.log.Info("a service has what it asked for, or asks no more", "object", key.About, "was", key.Text)
 		}
 	}
 	a.toldServices = now

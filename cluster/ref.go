@@ -26,5 +26,8 @@ func (p ClusterPolicy) Ref() Ref {
 	return Ref{"policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", "", p.Name, p.UID}
 }
 
+// Ref names the service's object.
+func (s Service) Ref() Ref { return Ref{"v1", "Service", s.Key.Namespace, s.Key.Name, s.UID} }
+
 // Ref names the pod's object.
 func (p Pod) Ref() Ref { return Ref{"v1", "Pod", p.Key.Namespace, p.Key.Name, p.UID} }

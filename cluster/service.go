@@ -26,6 +26,7 @@ func (k ServiceKey) Compare(o ServiceKey) int {
 // found, and by which rules a backend is chosen. The backends are in its EndpointSlices.
 type Service struct {
 	Key               ServiceKey
+	UID               string
 	ClusterIPs        []netip.Addr // none: a headless Service
 	ExternalIPs       []netip.Addr // spec.externalIPs
 	LoadBalancerIPs   []netip.Addr // of status.loadBalancer, those that reach a node unchanged (ipMode VIP)
@@ -79,6 +80,7 @@ func ParseServiceKey(s string) (ServiceKey, error) {
 //	service default/web clusterip=10.96.0.10 port=http:80/TCP/30080 external-local=true
 func (s Service) String() string {
 	l := textline.New("service", s.Key.String())
+	l.Add("uid", s.UID)
 	textline.AddAll(&l, "clusterip", s.ClusterIPs)
 	textline.AddAll(&l, "externalip", s.ExternalIPs)
 	textline.AddAll(&l, "loadbalancerip", s.LoadBalancerIPs)
@@ -165,6 +167,7 @@ func addTrue(l *textline.Line, key string, value bool) {
 func readService(key ServiceKey, r *textline.Reader) (Service, error) {
 	s := Service{
 		Key:               key,
+		UID:               r.String("uid"),
 		ClusterIPs:        textline.All(r, "clusterip", netip.ParseAddr),
 		ExternalIPs:       textline.All(r, "externalip", netip.ParseAddr),
 		LoadBalancerIPs:   textline.All(r, "loadbalancerip", netip.ParseAddr),

@@ -56,6 +56,7 @@ type Pod struct {
 	Annotations map[string]string // only those under millrace.io/ and kubernetes.io/*-bandwidth
 	Addresses   []netip.Addr      // status.podIPs
 	Ports       []Port            // named container ports
+	HostPorts   []HostPort        // those of its containers; none where it has the node's network
 }
 
 // Port is one container port.
@@ -63,6 +64,14 @@ type Port struct {
 	Name     string
 	Number   uint16
 	Protocol corev1.Protocol
+}
+
+// HostPort is a port of the node that leads to a container's.
+type HostPort struct {
+	HostIP    netip.Addr // the zero Addr: all of the node's; 0.0.0.0 or :: all of one family
+	Port      uint16     // of the node
+	Container uint16
+	Protocol  corev1.Protocol
 }
 
 // WithAttachments returns a Snapshot with the same cluster facts and other attachments.

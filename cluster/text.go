@@ -94,6 +94,7 @@ func (p Pod) String() string {
 	l.Add("phase", string(p.Phase))
 	textline.AddAll(&l, "address", p.Addresses)
 	textline.AddAll(&l, "port", p.Ports)
+	textline.AddAll(&l, "hostport", p.HostPorts)
 	addMap(&l, "label", p.Labels)
 	addMap(&l, "annotation", p.Annotations)
 	return l.String()
@@ -109,6 +110,34 @@ func parsePort(s string) (Port, error) {
 		return Port{}, fmt.Errorf("parse port %q: want name:number/protocol", s)
 	}
 	return Port{name, uint16(n), corev1.Protocol(protocol)}, nil
+}
+
+// String is port:container/protocol, with the address before it when there is one.
+func (p HostPort) String() string {
+	at := strconv.Itoa(int(p.Port))
+	if p.HostIP.IsValid() {
+		at = netip.AddrPortFrom(p.HostIP, p.Port).String()
+	}
+	return fmt.Sprintf("%s:%d/%s", at, p.Container, p.Protocol)
+}
+
+func parseHostPort(s string) (p HostPort, err error) {
+	text, protocol, ok := strings.Cut(s, "/")
+	i := strings.LastIndexByte(text, ':')
+	if !ok || i < 0 {
+		return p, fmt.Errorf("parse host port %q: want port:container/protocol, or address:port:container/protocol", s)
+	}
+	p.Protocol = corev1.Protocol(protocol)
+	if p.Container, err = parseSmall[uint16](text[i+1:]); err != nil {
+		return p, fmt.Errorf("parse host port %q: %w", s, err)
+	}
+	if !strings.Contains(text[:i], ":") {
+		p.Port, err = parseSmall[uint16](text[:i])
+		return p, err
+	}
+	at, err := netip.ParseAddrPort(text[:i])
+	p.HostIP, p.Port = at.Addr(), at.Port()
+	return p, err
 }
 
 func addMap(l *textline.Line, key string, m map[string]string) {
@@ -239,6 +268,7 @@ func readPod(key PodKey, r *textline.Reader) (Pod, error) {
 		Phase:       corev1.PodPhase(r.String("phase")),
 		Addresses:   textline.All(r, "address", netip.ParseAddr),
 		Ports:       textline.All(r, "port", parsePort),
+		HostPorts:   textline.All(r, "hostport", parseHostPort),
 		Labels:      readMap(r, "label"),
 		Annotations: readMap(r, "annotation"),
 	}

@@ -42,6 +42,11 @@ func sample() Snapshot {
 			Annotations: map[string]string{"millrace.io/memif": `[{"name": "memif0"}]`},
 			Addresses:   []netip.Addr{netip.MustParseAddr("10.1.0.5")},
 			Ports:       []Port{{"http", 80, corev1.ProtocolTCP}},
+			HostPorts: []HostPort{
+				{Port: 8080, Container: 80, Protocol: corev1.ProtocolTCP},
+				{HostIP: netip.MustParseAddr("10.0.0.1"), Port: 53, Container: 53, Protocol: corev1.ProtocolUDP},
+				{HostIP: netip.IPv6Unspecified(), Port: 53, Container: 5353, Protocol: corev1.ProtocolUDP},
+			},
 		}},
 		NetworkPolicies: map[PolicyKey]NetworkPolicy{{"default", "web"}: {
 			Key: PolicyKey{"default", "web"}, UID: "2a", Spec: networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{"Ingress"}},
@@ -50,7 +55,7 @@ func sample() Snapshot {
 			Name: "deny", UID: "2b", Spec: policyv1alpha2.ClusterNetworkPolicySpec{Tier: policyv1alpha2.AdminTier, Priority: 3},
 		}},
 		Services: map[ServiceKey]Service{{"default", "web"}: {
-			Key: ServiceKey{"default", "web"}, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10"), netip.MustParseAddr("fd02::10")},
+			Key: ServiceKey{"default", "web"}, UID: "3c", ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10"), netip.MustParseAddr("fd02::10")},
 			ExternalIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, LoadBalancerIPs: []netip.Addr{netip.MustParseAddr("192.0.2.2")},
 			SourceRanges:  []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
 			Ports:         []ServicePort{{"", corev1.ProtocolTCP, 80, 30080}, {"dns", corev1.ProtocolUDP, 53, 0}},
@@ -107,10 +112,10 @@ func TestSnapshotText(t *testing.T) {
 	const golden = `revision 7
 node worker-1 address=10.0.0.1 address=fd00::1 podcidr=10.1.0.0/24 label=empty= label=zone=a
 namespace default label=a=b=c
-pod default/web uid=1f node=worker-1 hostnetwork=true phase=Running address=10.1.0.5 port=http:80/TCP label=app=web annotation="millrace.io/memif=[{\"name\": \"memif0\"}]"
+pod default/web uid=1f node=worker-1 hostnetwork=true phase=Running address=10.1.0.5 port=http:80/TCP hostport=8080:80/TCP hostport=10.0.0.1:53:53/UDP hostport=[::]:53:5353/UDP label=app=web annotation="millrace.io/memif=[{\"name\": \"memif0\"}]"
 networkpolicy default/web uid=2a spec="{\"podSelector\":{},\"policyTypes\":[\"Ingress\"]}"
 clusternetworkpolicy deny uid=2b spec="{\"tier\":\"Admin\",\"priority\":3,\"subject\":{}}"
-service default/web clusterip=10.96.0.10 clusterip=fd02::10 externalip=192.0.2.1 loadbalancerip=192.0.2.2 source=198.51.100.0/24 port=:80/TCP/30080 port=dns:53/UDP internal-local=true external-local=true affinity=10800 healthcheck=30000 prefer=PreferClose
+service default/web uid=3c clusterip=10.96.0.10 clusterip=fd02::10 externalip=192.0.2.1 loadbalancerip=192.0.2.2 source=198.51.100.0/24 port=:80/TCP/30080 port=dns:53/UDP internal-local=true external-local=true affinity=10800 healthcheck=30000 prefer=PreferClose
 endpointslice default/web-x7 service=web port=:8080/TCP endpoint="10.1.0.5 node=worker-1 ready=true serving=true" endpoint="10.1.0.6 serving=true terminating=true"
 secret default/keys key="a b" key=psk
 attachment 3fa9/eth0 pod=default/web uid=1f netns="/run/netns/a b" network=millrace address=10.1.0.5 address=fd01::5 mtu=1500 revision=7

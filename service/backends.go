@@ -1,7 +1,6 @@
 package service
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -21,6 +20,12 @@ type backend struct {
 	zone     string
 }
 
+// Protocol is the number of a protocol that is translated.
+func Protocol(p corev1.Protocol) (uint8, bool) {
+	n, ok := protocols[p]
+	return n, ok
+}
+
 var protocols = map[corev1.Protocol]uint8{corev1.ProtocolTCP: 6, corev1.ProtocolUDP: 17, corev1.ProtocolSCTP: 132}
 
 // work fills in what a service wants, and what it does not get.
@@ -32,39 +37,43 @@ func (c *Compiler) work(s cluster.Snapshot, h *held) {
 	for _, port := range fact.Ports {
 		protocol, ok := protocols[port.Protocol]
 		if !ok {
-			h.problems = append(h.problems, fmt.Errorf("port %d: protocol %s is not translated", port.Port, port.Protocol))
+			h.problem(ProtocolUnknown, "port %d: protocol %s is not translated", port.Port, port.Protocol)
 			continue
 		}
 		all := c.backends(s, parts, port)
-		want := func(a netip.Addr, number uint16, local bool) {
-			mine := only(all, func(b backend) bool { return b.at.Addr().Is4() == a.Is4() })
-			h.wants[front{netip.AddrPortFrom(a, number), protocol}] = c.choose(mine, local, fact.TrafficPreference)
-		}
-		for _, a := range fact.ClusterIPs {
-			want(a, port.Port, fact.InternalLocal)
-		}
-		for _, a := range published {
-			want(a, port.Port, fact.ExternalLocal)
-		}
-		for _, a := range refused {
-			h.wants[front{netip.AddrPortFrom(a, port.Port), protocol}] = nil
-		}
-		if port.NodePort != 0 {
-			for _, a := range c.addresses {
-				want(a, port.NodePort, fact.ExternalLocal)
+		for _, own := range fact.ClusterIPs {
+			mine := only(all, func(b backend) bool { return b.at.Addr().Is4() == own.Is4() })
+			cluster := netip.AddrPortFrom(own, port.Port)
+			internal := want{c.choose(mine, fact.InternalLocal, fact.TrafficPreference), cluster}
+			external := want{c.choose(mine, fact.ExternalLocal, fact.TrafficPreference), cluster}
+			h.wants[front{cluster, protocol}] = internal
+			h.add(published, port.Port, protocol, external)
+			h.add(refused, port.Port, protocol, want{cluster: cluster})
+			if port.NodePort != 0 {
+				h.add(c.addresses, port.NodePort, protocol, external)
 			}
 		}
 	}
 	h.explain(refused)
 }
 
+// add wants the same at all addresses of the family. A service has others only in the
+// families of its cluster addresses.
+func (h *held) add(addresses []netip.Addr, port uint16, protocol uint8, w want) {
+	for _, a := range addresses {
+		if a.Is4() == w.cluster.Addr().Is4() {
+			h.wants[front{netip.AddrPortFrom(a, port), protocol}] = w
+		}
+	}
+}
+
 // explain says what the service does not get.
 func (h *held) explain(refused []netip.Addr) {
 	for _, a := range refused {
-		h.problems = append(h.problems, fmt.Errorf("load balancer address %s is not served: spec.loadBalancerSourceRanges cannot be enforced, and without them everybody could connect", a))
+		h.problem(SourceRangesUnserved, "load balancer address %s is not served: spec.loadBalancerSourceRanges cannot be enforced, and without them everybody could connect", a)
 	}
 	if h.fact.AffinitySeconds > 0 {
-		h.problems = append(h.problems, fmt.Errorf("session affinity holds as long as the endpoints stay: the timeout of %d s cannot be had", h.fact.AffinitySeconds))
+		h.problem(AffinityTimeout, "session affinity holds as long as the endpoints stay: the timeout of %d s cannot be had", h.fact.AffinitySeconds)
 	}
 }
 

@@ -24,23 +24,25 @@ type Result struct {
 	// Addresses are those of the services themselves, in order, without the node's own.
 	// What comes for one and is not translated has nobody behind it.
 	Addresses []netip.Addr
+	// NodePorts are the ports at which the node's own addresses answer, by protocol and
+	// address, with or without backends.
+	NodePorts []NodePort
 	Problems  []Problem // by service
 }
 
-// Problem is what a service asks for and does not get.
-type Problem struct {
-	Service cluster.ServiceKey
-	Err     error
+// NodePort is a port of the node itself that leads elsewhere. What comes for it has to reach
+// the dataplane, which has a Translation for it. Connections of the node itself never do:
+// the kernel takes its own addresses for itself, and has to be told where to go instead.
+type NodePort struct {
+	At       netip.AddrPort
+	Protocol uint8
+	To       netip.AddrPort // the same at the service's cluster address, or a pod's port
 }
 
-// Key tells a Problem from all others.
-type Key struct {
-	Service cluster.ServiceKey
-	Text    string
+// Compare orders by protocol, then address and port.
+func (p NodePort) Compare(o NodePort) int {
+	return front{p.At, p.Protocol}.compare(front{o.At, o.Protocol})
 }
-
-// Key of a problem is what it says of which service.
-func (p Problem) Key() Key { return Key{p.Service, p.Err.Error()} }
 
 // front is where clients find a port of a service.
 type front struct {
@@ -56,9 +58,15 @@ func (f front) compare(o front) int {
 type held struct {
 	key      cluster.ServiceKey
 	fact     cluster.Service
-	wants    map[front][]netip.AddrPort // its backends by front; empty ones have nobody
-	problems []error                    // its own
-	byZone   bool                       // it depends on labels of nodes
+	wants    map[front]want
+	problems []Problem // its own
+	byZone   bool      // it depends on labels of nodes
+}
+
+// want is what a service wants to be behind a front.
+type want struct {
+	backends []netip.AddrPort // none: it has nobody
+	cluster  netip.AddrPort   // the same port at the service's cluster address
 }
 
 // Compiler keeps what it worked out between two snapshots, so that a change costs what it
@@ -162,7 +170,7 @@ func (c *Compiler) takeService(s cluster.Snapshot, key cluster.ServiceKey) {
 	if !ok {
 		return
 	}
-	h := &held{key: key, fact: fact, wants: map[front][]netip.AddrPort{}}
+	h := &held{key: key, fact: fact, wants: map[front]want{}}
 	c.work(s, h)
 	for f := range h.wants {
 		list := append(c.owners[f], key)
@@ -176,37 +184,34 @@ func (c *Compiler) takeService(s cluster.Snapshot, key cluster.ServiceKey) {
 func (c *Compiler) build() Result {
 	var r Result
 	seen := map[netip.Addr]bool{}
-	for _, a := range c.addresses {
-		seen[a] = true
-	}
 	for f, owners := range c.owners {
 		h := c.services[owners[0]]
-		if backends := h.wants[f]; len(backends) > 0 {
+		if backends := h.wants[f].backends; len(backends) > 0 {
 			r.Translations = append(r.Translations, dataplane.Translation{
 				VIP: f.at, Protocol: f.protocol, Backends: backends, ByClient: h.fact.AffinitySeconds > 0,
 			})
 		}
-		if a := f.at.Addr(); !seen[a] {
+		a := f.at.Addr()
+		if slices.Contains(c.addresses, a) {
+			r.NodePorts = append(r.NodePorts, NodePort{f.at, f.protocol, h.wants[f].cluster})
+		} else if !seen[a] {
 			seen[a] = true
 			r.Addresses = append(r.Addresses, a)
 		}
 		for _, other := range owners[1:] {
-			err := fmt.Errorf("%s port %d is service %s's, which comes first by name", f.at.Addr(), f.at.Port(), owners[0])
-			r.Problems = append(r.Problems, Problem{other, err})
+			err := fmt.Errorf("%s port %d is service %s's, which comes first by name", a, f.at.Port(), owners[0])
+			r.Problems = append(r.Problems, Problem{c.services[other].fact.Ref(), AddressTaken, err})
 		}
 	}
 	slices.SortFunc(r.Translations, func(a, b dataplane.Translation) int {
 		return front{a.VIP, a.Protocol}.compare(front{b.VIP, b.Protocol})
 	})
 	slices.SortFunc(r.Addresses, netip.Addr.Compare)
+	slices.SortFunc(r.NodePorts, NodePort.Compare)
 	for _, h := range c.services {
-		for _, err := range h.problems {
-			r.Problems = append(r.Problems, Problem{h.key, err})
-		}
+		r.Problems = append(r.Problems, h.problems...)
 	}
-	slices.SortFunc(r.Problems, func(a, b Problem) int {
-		return cmp.Or(a.Service.Compare(b.Service), cmp.Compare(a.Err.Error(), b.Err.Error()))
-	})
+	slices.SortFunc(r.Problems, Problem.Compare)
 	return r
 }
 

@@ -29,7 +29,7 @@ func text(r Result) string {
 		fmt.Fprintln(&b, t)
 	}
 	for _, p := range r.Problems {
-		fmt.Fprintf(&b, "%s: %v\n", p.Service, p.Err)
+		fmt.Fprintf(&b, "%s: %s: %v\n", p.About, p.Reason, p.Err)
 	}
 	return b.String()
 }
@@ -63,15 +63,15 @@ translation udp 10.96.0.1:53 backend=10.1.0.5:53
 		{"on the same node", three + "service d/web clusterip=10.96.0.1 port=http:80/TCP prefer=PreferSameNode",
 			"translation tcp 10.96.0.1:80 backend=10.1.0.5:8080\n"},
 		{"affinity", three + "service d/web clusterip=10.96.0.1 port=http:80/TCP internal-local=true affinity=10800",
-			"translation tcp 10.96.0.1:80 backend=10.1.0.5:8080 by-client=true\nd/web: session affinity holds as long as the endpoints stay: the timeout of 10800 s cannot be had\n"},
+			"translation tcp 10.96.0.1:80 backend=10.1.0.5:8080 by-client=true\nService d/web: AffinityTimeoutUnsupported: session affinity holds as long as the endpoints stay: the timeout of 10800 s cannot be had\n"},
 		{"source ranges", three + "service d/web clusterip=10.96.0.1 loadbalancerip=203.0.113.2 source=198.51.100.0/24 port=http:80/TCP internal-local=true",
-			"translation tcp 10.96.0.1:80 backend=10.1.0.5:8080\nd/web: load balancer address 203.0.113.2 is not served: spec.loadBalancerSourceRanges cannot be enforced, and without them everybody could connect\n"},
+			"translation tcp 10.96.0.1:80 backend=10.1.0.5:8080\nService d/web: SourceRangesUnsupported: load balancer address 203.0.113.2 is not served: spec.loadBalancerSourceRanges cannot be enforced, and without them everybody could connect\n"},
 		{"source ranges that bound nothing", three + "service d/web clusterip=10.96.0.1 loadbalancerip=203.0.113.2 source=0.0.0.0/0 port=http:80/TCP internal-local=true external-local=true",
 			"translation tcp 10.96.0.1:80 backend=10.1.0.5:8080\ntranslation tcp 203.0.113.2:80 backend=10.1.0.5:8080\n"},
 		{"two want one address", three + `service d/web clusterip=10.96.0.1 externalip=203.0.113.1 port=http:80/TCP internal-local=true external-local=true
 endpointslice d/s9 service=zeb port=http:9/TCP endpoint="10.1.0.9 node=n1 ready=true"
 service d/zeb clusterip=10.96.0.2 externalip=203.0.113.1 port=http:80/TCP`,
-			"translation tcp 10.96.0.1:80 backend=10.1.0.5:8080\ntranslation tcp 10.96.0.2:80 backend=10.1.0.9:9\ntranslation tcp 203.0.113.1:80 backend=10.1.0.5:8080\nd/zeb: 203.0.113.1 port 80 is service d/web's, which comes first by name\n"},
+			"translation tcp 10.96.0.1:80 backend=10.1.0.5:8080\ntranslation tcp 10.96.0.2:80 backend=10.1.0.9:9\ntranslation tcp 203.0.113.1:80 backend=10.1.0.5:8080\nService d/zeb: ServiceAddressTaken: 203.0.113.1 port 80 is service d/web's, which comes first by name\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -196,7 +196,7 @@ func judge(t *testing.T, s cluster.Snapshot, svc cluster.Service, got Result, be
 			fronts[netip.AddrPortFrom(a, p.Port)] = svc.InternalLocal
 		}
 		for _, a := range svc.ExternalIPs {
-			if !slices.ContainsFunc(got.Problems, func(q Problem) bool { return q.Service == svc.Key }) {
+			if !slices.ContainsFunc(got.Problems, func(q Problem) bool { return q.About.Name == svc.Key.Name }) {
 				fronts[netip.AddrPortFrom(a, p.Port)] = svc.ExternalLocal
 			}
 		}

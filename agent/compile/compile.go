@@ -61,8 +61,12 @@ type Result struct {
 	// Policy is what the policies come to: what its ACLs are made from, and which policies
 	// fail closed and why.
 	Policy policy.Result
-	// Services is what services ask for and do not get.
+	// Services is what services, and pods that want a port of the node, ask for and do not
+	// get.
 	Services []service.Problem
+	// NodePorts are the ports of the node's addresses that lead to services and pods, by
+	// protocol and address. It is shared: whoever has it changes nothing in it.
+	NodePorts []service.NodePort
 }
 
 // Compile returns the wish for one node. The error is about the node's own facts or
@@ -129,6 +133,9 @@ func compile(s cluster.Snapshot, changed cluster.Changes, node string, o Options
 	c.nextHops()
 	c.guard(s, changed, served, policies)
 	c.services(served, services)
+	if o.Services {
+		c.hostPorts(s, served)
+	}
 	if c.err != nil {
 		return Result{}, fmt.Errorf("compile node %q: %w", node, c.err)
 	}
@@ -171,6 +178,7 @@ type compilation struct {
 	owner            map[netip.Addr]string // who has an address, in words
 	places           map[place]cluster.AttachmentID
 	serviceAddresses []netip.Addr // that nobody else has
+	serviceNodePorts []service.NodePort
 	result           Result
 	err              error
 }

@@ -110,6 +110,9 @@ func TestScenarios(t *testing.T) {
 			if *update {
 				setSection(archive, "state", state)
 				setSection(archive, "problems", problems)
+				if ports := portText(result); ports != "" {
+					setSection(archive, "node-ports", ports)
+				}
 				if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
 					t.Fatal(err)
 				}
@@ -119,6 +122,9 @@ func TestScenarios(t *testing.T) {
 			}
 			if diff := cmp.Diff(section(archive, "problems"), problems); diff != "" {
 				t.Errorf("problems (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(section(archive, "node-ports"), portText(result)); diff != "" {
+				t.Errorf("node-ports (-want +got):\n%s", diff)
 			}
 			checkOwners(t, snapshot, result)
 		})
@@ -148,10 +154,18 @@ func problemText(r Result) string {
 		fmt.Fprintln(&b, r.Problems[id])
 	}
 	for _, p := range r.Services {
-		fmt.Fprintf(&b, "service %s: %v\n", p.Service, p.Err)
+		fmt.Fprintf(&b, "%s: %s: %v\n", p.About, p.Reason, p.Err)
 	}
 	for _, p := range r.Policy.Problems {
 		fmt.Fprintf(&b, "%s: %s: %v\n", p.Object, p.Reason, p.Err)
+	}
+	return b.String()
+}
+
+func portText(r Result) string {
+	var b strings.Builder
+	for _, p := range r.NodePorts {
+		fmt.Fprintf(&b, "%d %s to %s\n", p.Protocol, p.At, p.To)
 	}
 	return b.String()
 }

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/dataplane"
@@ -14,7 +15,8 @@ func (c *compilation) services(served []cluster.Attachment, r service.Result) {
 	if !c.options.Services {
 		return
 	}
-	c.result.Services = r.Problems
+	c.result.Services = slices.Clip(r.Problems)
+	c.serviceNodePorts, c.result.NodePorts = r.NodePorts, slices.Clip(r.NodePorts)
 	for _, a := range served {
 		for _, name := range interfaces(a) {
 			n := dataplane.NATInterface{Interface: name, Side: dataplane.NATPod}

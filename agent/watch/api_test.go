@@ -122,7 +122,7 @@ func TestIntegrationAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, a, "node worker-1 address=10.0.0.1 podcidr=10.1.0.0/24 label=", "namespace shop label=kubernetes.io/metadata.name=shop label=team=x",
-		"pod shop/web uid=", "networkpolicy shop/deny uid=", "service shop/web clusterip=10.96.0.10 port=http:80/TCP", "endpointslice shop/web-1 ",
+		"pod shop/web uid=", "networkpolicy shop/deny uid=", "service shop/web uid=", "endpointslice shop/web-1 ",
 		"!service shop/headless", "!clusternetworkpolicy")
 	before, changes := a.Take()
 	if len(changes.Pods) != len(before.Pods) || len(changes.Nodes) != 1 {

@@ -78,18 +78,49 @@ func Pod(o *corev1.Pod) (cluster.Pod, error) {
 		p.Addresses = append(p.Addresses, addr.Unmap())
 	}
 	for i, c := range o.Spec.Containers {
-		for j, port := range c.Ports {
-			if port.Name == "" {
-				continue
-			}
-			number, err := portNumber(fmt.Sprintf("spec.containers[%d].ports[%d].containerPort", i, j), port.ContainerPort, 1)
-			if err != nil {
-				return p, err
-			}
-			p.Ports = append(p.Ports, cluster.Port{Name: port.Name, Number: number, Protocol: orTCP(port.Protocol)})
+		if err := containerPorts(&p, fmt.Sprintf("spec.containers[%d]", i), c.Ports); err != nil {
+			return p, err
+		}
+	}
+	for i, c := range o.Spec.InitContainers {
+		if c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways {
+			continue // it ends before the others begin
+		}
+		if err := containerPorts(&p, fmt.Sprintf("spec.initContainers[%d]", i), c.Ports); err != nil {
+			return p, err
 		}
 	}
 	return p, nil
+}
+
+// containerPorts keeps the ports of a container that have a name, and those that the node
+// has, too. Where a pod has the node's network, the node's port is the container's own.
+func containerPorts(p *cluster.Pod, field string, ports []corev1.ContainerPort) error {
+	for i, port := range ports {
+		at := fmt.Sprintf("%s.ports[%d]", field, i)
+		number, err := portNumber(at+".containerPort", port.ContainerPort, 1)
+		if err != nil {
+			return err
+		}
+		if port.Name != "" {
+			p.Ports = append(p.Ports, cluster.Port{Name: port.Name, Number: number, Protocol: orTCP(port.Protocol)})
+		}
+		if port.HostPort == 0 || p.HostNetwork {
+			continue
+		}
+		host := cluster.HostPort{Container: number, Protocol: orTCP(port.Protocol)}
+		if host.Port, err = portNumber(at+".hostPort", port.HostPort, 1); err != nil {
+			return err
+		}
+		if port.HostIP != "" {
+			if host.HostIP, err = netip.ParseAddr(port.HostIP); err != nil {
+				return fmt.Errorf("%s.hostIP: %w", at, err)
+			}
+			host.HostIP = host.HostIP.Unmap()
+		}
+		p.HostPorts = append(p.HostPorts, host)
+	}
+	return nil
 }
 
 // ourAnnotations are those that the dataplane reads; others change often and mean nothing

@@ -32,7 +32,7 @@ spec: {tier: Admin, priority: 7, subject: {namespaces: {}}, ingress: [{name: all
 		{"a service with everything", `
 apiVersion: v1
 kind: Service
-metadata: {name: web}
+metadata: {name: web, uid: s}
 spec:
   type: LoadBalancer
   clusterIP: 10.96.0.10
@@ -47,7 +47,7 @@ spec:
   loadBalancerSourceRanges: [198.51.100.0/24]
   trafficDistribution: PreferSameNode
 status: {loadBalancer: {ingress: [{ip: 192.0.2.2}, {ip: 192.0.2.3, ipMode: Proxy}, {hostname: lb.example.org}]}}`,
-			`service default/web clusterip=10.96.0.10 clusterip=fd02::10 externalip=192.0.2.1 loadbalancerip=192.0.2.2 source=198.51.100.0/24 port=http:80/TCP/30080 port=dns:53/UDP internal-local=true external-local=true affinity=30 healthcheck=30000 prefer=PreferSameNode`},
+			`service default/web uid=s clusterip=10.96.0.10 clusterip=fd02::10 externalip=192.0.2.1 loadbalancerip=192.0.2.2 source=198.51.100.0/24 port=http:80/TCP/30080 port=dns:53/UDP internal-local=true external-local=true affinity=30 healthcheck=30000 prefer=PreferSameNode`},
 		{"affinity has a default", `
 apiVersion: v1
 kind: Service
@@ -70,6 +70,18 @@ endpoints:
 			`endpointslice ns/web-x service=web port=http:8080/TCP endpoint="10.1.0.5 node=a ready=true serving=true" endpoint="10.1.0.6 serving=true terminating=true" endpoint=10.1.0.7`},
 		{"a slice of names", "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: s, labels: {kubernetes.io/service-name: web}}, addressType: FQDN, endpoints: [{addresses: [example.org]}]}", ""},
 		{"a slice of nothing", "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: s}, addressType: IPv4}", ""},
+		{"ports of the node", `
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  containers:
+  - ports: [{name: http, containerPort: 80, hostPort: 8080}, {containerPort: 53, hostPort: 53, protocol: UDP, hostIP: 192.0.2.1}, {containerPort: 9}]
+  initContainers:
+  - {restartPolicy: Always, ports: [{containerPort: 81, hostPort: 8081, hostIP: "::"}]}
+  - ports: [{containerPort: 82, hostPort: 8082}]`,
+			`pod default/p port=http:80/TCP hostport=8080:80/TCP hostport=192.0.2.1:53:53/UDP hostport=[::]:8081:81/TCP`},
+		{"ports of a pod in the node's network", "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {hostNetwork: true, containers: [{ports: [{containerPort: 80, hostPort: 80}]}]}}", "pod default/p hostnetwork=true"},
 		{"a mirror of a static pod", "{apiVersion: v1, kind: Pod, metadata: {name: p, uid: m, annotations: {kubernetes.io/config.mirror: s}}}", "pod default/p uid=s"},
 	}
 	for _, tt := range tests {

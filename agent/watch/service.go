@@ -26,6 +26,7 @@ const (
 func Service(o *corev1.Service) (cluster.Service, error) {
 	s := cluster.Service{
 		Key:           cluster.ServiceKey{Namespace: orDefault(o.Namespace), Name: o.Name},
+		UID:           string(o.UID),
 		InternalLocal: o.Spec.InternalTrafficPolicy != nil && *o.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
 		ExternalLocal: o.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
 	}
