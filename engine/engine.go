@@ -43,6 +43,9 @@ const (
 	DefaultMaxRoutes     = 256 << 10
 )
 
+// maxTranslations is how many there can be of services' addresses and ports.
+const maxTranslations = 128 << 10
+
 // Engine is a packet engine that is not running yet.
 type Engine struct {
 	config  Config
@@ -63,7 +66,8 @@ func New(c Config) (*Engine, error) {
 	e := &Engine{config: c}
 	var err error
 	e.segment, err = stats.New(stats.Config{
-		Threads: c.Workers + 1, Interfaces: c.MaxInterfaces, Routes: c.MaxRoutes, Errors: vnet.ErrorNames(),
+		Threads: c.Workers + 1, Interfaces: c.MaxInterfaces, Routes: c.MaxRoutes, Translations: maxTranslations,
+		Errors: vnet.ErrorNames(),
 	})
 	if err != nil {
 		return nil, err

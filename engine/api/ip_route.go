@@ -9,6 +9,7 @@ import (
 	"go.fd.io/govpp/binapi/ip"
 	"go.fd.io/govpp/binapi/ip_types"
 
+	"github.com/millrace/millrace/engine/stats"
 	"github.com/millrace/millrace/engine/vnet"
 )
 
@@ -73,7 +74,7 @@ func (s *Server) editRoute(add, multipath bool, w ip.IPRouteV2) (uint32, error) 
 	if err != nil || !add {
 		return none, err
 	}
-	return index, s.stats.GrowRoutes(index)
+	return index, s.stats.Grow(stats.RouteCounter, index)
 }
 
 func (s *Server) pathsOf(wire []fib_types.FibPath) ([]vnet.Path, error) {

@@ -24,7 +24,7 @@ import (
 type Stats interface {
 	SetInterface(index uint32, name string) error
 	RemoveInterface(index uint32) error
-	GrowRoutes(statsIndex uint32) error
+	Grow(counter string, index uint32) error
 }
 
 // Thread is one row of show_threads.

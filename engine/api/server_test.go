@@ -26,7 +26,7 @@ type namesOnly struct{}
 
 func (namesOnly) SetInterface(uint32, string) error { return nil }
 func (namesOnly) RemoveInterface(uint32) error      { return nil }
-func (namesOnly) GrowRoutes(uint32) error           { return nil }
+func (namesOnly) Grow(string, uint32) error         { return nil }
 
 const testWorkers = 2
 

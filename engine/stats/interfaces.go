@@ -41,23 +41,28 @@ func (s *Segment) RemoveInterface(index uint32) error {
 	})
 }
 
-// GrowRoutes makes stats_index visible in /net/route/to.
-func (s *Segment) GrowRoutes(statsIndex uint32) error {
+// Grow makes an element of a counter visible: of RouteCounter a stats_index, of
+// TranslationCounter an id.
+func (s *Segment) Grow(counter string, index uint32) error {
+	g := s.growing[counter]
+	if g == nil {
+		return fmt.Errorf("show %s of %d: no such counter", counter, index)
+	}
 	s.s.mu.Lock()
-	length := s.routesLength
+	length := g.length
 	s.s.mu.Unlock()
-	if int64(statsIndex) < int64(length) {
+	if int64(index) < int64(length) {
 		return nil
 	}
-	if int64(statsIndex) >= int64(s.routesCap) {
-		return fmt.Errorf("show stats of route %d: %w: room for %d routes", statsIndex, errFull, s.routesCap)
+	if int64(index) >= int64(g.limit) {
+		return fmt.Errorf("show %s of %d: %w: room for %d", g.name, index, errFull, g.limit)
 	}
 	return s.s.change(func() error {
-		for s.routesLength <= int(statsIndex) {
-			s.routesLength = min(2*s.routesLength, s.routesCap)
+		for g.length <= int(index) {
+			g.length = min(2*g.length, g.limit)
 		}
-		for _, at := range s.routes.rows {
-			s.s.setLength(at, s.routesLength)
+		for _, at := range g.rows {
+			s.s.setLength(at, g.length)
 		}
 		return nil
 	})

@@ -249,14 +249,14 @@ func TestRoutesGrow(t *testing.T) {
 		return len(entries[0].Data.(adapter.CombinedCounterStat)[1])
 	}
 	for _, step := range []struct{ index, want int }{{0, 256}, {255, 256}, {256, 512}, {999, 1000}} {
-		if err := s.GrowRoutes(uint32(step.index)); err != nil {
+		if err := s.Grow(RouteCounter, uint32(step.index)); err != nil {
 			t.Fatal(err)
 		}
 		if got := length(); got != step.want {
 			t.Errorf("after route %d: length %d, want %d", step.index, got, step.want)
 		}
 	}
-	if err := s.GrowRoutes(1000); !errors.Is(err, errFull) {
+	if err := s.Grow(RouteCounter, 1000); !errors.Is(err, errFull) {
 		t.Errorf("route past the capacity: %v, want errFull", err)
 	}
 	s.Counters()[1].RouteTo[999] = vnet.Combined{Packets: 1, Bytes: 2}

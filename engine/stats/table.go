@@ -12,10 +12,12 @@ import (
 
 // Config says what a Segment has room for.
 type Config struct {
-	Threads    int                 // the control thread and the workers
-	Interfaces int                 // highest sw_if_index + 1
-	Routes     int                 // highest stats_index + 1
-	Errors     []vnet.ErrorCounter // in the order of vnet.Counters.Errors
+	Threads    int // the control thread and the workers
+	Interfaces int // highest sw_if_index + 1
+	Routes     int // highest stats_index + 1
+	// Translations is the highest id + 1 of translations; 0 = 1.
+	Translations int
+	Errors       []vnet.ErrorCounter // in the order of vnet.Counters.Errors
 }
 
 // Segment is the engine's statistics in shared memory.
@@ -31,10 +33,8 @@ type Segment struct {
 	symlinks     map[uint32][]int
 	visible      int // length of the vectors per interface
 
-	routes       counter
-	routesLength int
-	routesCap    int
-	rules        rules
+	growing map[string]*growing // by name
+	rules   rules
 
 	heartbeat, lastUpdate, inputRate *uint64
 	lastRX                           uint64
@@ -49,11 +49,24 @@ type counter struct {
 	width int   // words per element
 }
 
+// Names of the counters that Grow knows.
+const (
+	RouteCounter       = "/net/route/to"
+	TranslationCounter = "/net/cnat-translation"
+)
+
+// growing is a counter whose rows get longer as more are needed, up to a limit.
+type growing struct {
+	counter
+	length, limit int
+}
+
 // interfaceName is the room for one name in /if/names, the NUL included.
 const interfaceName = 64
 
-// routesStep is how /net/route/to grows, so that a new route seldom changes the layout.
-const routesStep = 256
+// growStep is how many elements a growing counter has at first. It doubles, so that a new
+// element seldom changes the layout.
+const growStep = 256
 
 // simpleFields and combinedFields name the counters per interface under /if/.
 func simpleFields(c *vnet.Counters) map[string]*[]uint64 {
@@ -82,12 +95,13 @@ func New(c Config) (*Segment, error) {
 		return nil, fmt.Errorf("make stats segment: %d threads, %d interfaces, %d routes; want at least 1 of each",
 			c.Threads, c.Interfaces, c.Routes)
 	}
+	c.Translations = max(1, c.Translations)
 	perInterface := len(simpleNames) + len(combinedNames)
 	entries := 64 + len(c.Errors) + perInterface*(c.Interfaces+1) + ruleLists
 	size := len(simpleNames)*rowsSize(c.Threads, c.Interfaces, 1) +
 		len(combinedNames)*rowsSize(c.Threads, c.Interfaces, 2) +
 		rowsSize(c.Threads, max(1, len(c.Errors)), 1) +
-		rowsSize(c.Threads, c.Routes, 2) +
+		rowsSize(c.Threads, c.Routes, 2) + rowsSize(c.Threads, c.Translations, 2) +
 		8 + c.Interfaces*8 + c.Interfaces*(8+interfaceName) +
 		rulesSize(c.Threads)
 	seg, err := newSegment(size, entries)
@@ -97,11 +111,11 @@ func New(c Config) (*Segment, error) {
 	now := time.Now()
 	s := &Segment{
 		s: seg, counters: make([]vnet.Counters, c.Threads), started: now, lastTick: now,
-		slots: make([]int, c.Interfaces), symlinks: map[uint32][]int{}, routesCap: c.Routes,
+		slots: make([]int, c.Interfaces), symlinks: map[uint32][]int{}, growing: map[string]*growing{},
 		rules: rules{threads: c.Threads, lists: map[uint32]block{}},
 	}
 	err = seg.change(func() error {
-		return errors.Join(s.addSystem(c), s.addInterfaces(c), s.addErrors(c), s.addRoutes(c))
+		return errors.Join(s.addSystem(c), s.addInterfaces(c), s.addErrors(c), s.addGrowing(c))
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lay out stats segment: %w", err), seg.close())
@@ -191,16 +205,25 @@ func (s *Segment) addErrors(c Config) error {
 	return nil
 }
 
-func (s *Segment) addRoutes(c Config) error {
-	s.routesLength = min(routesStep, c.Routes)
-	i, at, err := s.s.rows(typeCombined, "/net/route/to", c.Threads, s.routesLength, c.Routes, 2)
-	if err != nil {
-		return err
+func (s *Segment) addGrowing(c Config) error {
+	for _, g := range []struct {
+		name  string
+		limit int
+		field func(*vnet.Counters) *[]vnet.Combined
+	}{
+		{RouteCounter, c.Routes, func(c *vnet.Counters) *[]vnet.Combined { return &c.RouteTo }},
+		{TranslationCounter, c.Translations, func(c *vnet.Counters) *[]vnet.Combined { return &c.Translations }},
+	} {
+		length := min(growStep, g.limit)
+		i, at, err := s.s.rows(typeCombined, g.name, c.Threads, length, g.limit, 2)
+		if err != nil {
+			return err
+		}
+		for t := range at {
+			*g.field(&s.counters[t]) = pairs[vnet.Combined](s.s.w[at[t]/8:][:2*g.limit])
+		}
+		s.growing[g.name] = &growing{counter{g.name, i, at, 2}, length, g.limit}
 	}
-	for t := range at {
-		s.counters[t].RouteTo = pairs[vnet.Combined](s.s.w[at[t]/8:][:2*c.Routes])
-	}
-	s.routes = counter{"to", i, at, 2}
 	return nil
 }
 

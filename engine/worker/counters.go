@@ -10,8 +10,7 @@ func (c *Combined) add(packets, bytes uint64) {
 
 // Counters is one thread's rows. Every slice is preallocated to its capacity and indexed
 // by sw_if_index, Errors by Reason, RouteTo by stats_index, Translations by the id of a
-// translation, of which some may be above its capacity. Only the owning thread
-// writes, by plain aligned stores; a reader sees each word whole.
+// translation. Only the owning thread writes, by plain aligned stores; a reader sees each word whole.
 type Counters struct {
 	RX, TX, RxUnicast, RxMulticast, RxBroadcast, TxUnicast, TxMulticast, TxBroadcast []Combined
 	Drops, Punt, IP4, IP6, RxNoBuf, RxMiss, RxError, TxError                         []uint64
@@ -19,7 +18,7 @@ type Counters struct {
 	RouteTo, Translations                                                            []Combined
 }
 
-// maxTranslations is how many translations NewCounters counts packets of.
+// maxTranslations is how many translations NewCounters has rows for.
 const maxTranslations = 1024
 
 // NewCounters returns rows for interfaces and routes below the given numbers.
