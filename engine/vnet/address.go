@@ -154,6 +154,7 @@ func (p *Plane) addressesChanged(i *iface) {
 			b.dirty = true
 		}
 	}
+	p.nat.stale = true
 	p.bump = true
 }
 

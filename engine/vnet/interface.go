@@ -49,6 +49,7 @@ type iface struct {
 	drops      port.Drops       // those that are counted already
 	tunnel     *tunnel          // nil where it is none
 	bypass     [2]bool          // of tunnels' packets
+	nat        [2][2]int        // how often translation is on: of input and output, by family
 	dirty      bool
 }
 
@@ -233,6 +234,7 @@ func (p *Plane) strip(i *iface) {
 	p.dropLists(i)
 	p.killPaths(i.index)
 	p.closeTunnel(i)
+	p.dropNAT(i)
 	for f := range i.tables {
 		p.bindTable(i, f, p.tables[f][0])
 		p.setURPF(i, f, urpf{})
@@ -358,6 +360,8 @@ func (p *Plane) view(i *iface) *worker.Interface {
 		PuntUDP4: p.puntUDP[0], PuntUDP6: p.puntUDP[1], In: i.guards[input], Out: i.guards[output],
 		Proxied: p.proxied(i), Bypass4: i.bypass[0], Bypass6: i.bypass[1],
 	}
+	v.NATIn4, v.NATIn6 = i.nat[input][0] > 0, i.nat[input][1] > 0
+	v.NATOut4, v.NATOut6 = i.nat[output][0] > 0, i.nat[output][1] > 0
 	if t := i.urpf[0].table; t != nil {
 		v.URPFTable4 = t.t4
 	}

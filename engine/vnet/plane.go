@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/engine/fib"
+	"github.com/millrace/millrace/engine/nat"
 	"github.com/millrace/millrace/engine/port"
 	"github.com/millrace/millrace/engine/worker"
 )
@@ -66,6 +67,7 @@ type Plane struct {
 	access     accessLists
 	proxies    proxies
 	tunnels    tunnels
+	nat        translator
 	nextWorker int
 	bump       bool // an edit changed where packets may go
 	asks       []ask
@@ -107,6 +109,7 @@ func New(c Config) (*Plane, error) {
 		neighbors: map[nbrKey]*neighbor{},
 		pmtu:      map[pmtuKey]uint16{},
 		sources:   builtinSources(),
+		nat:       translator{named: map[*translation]struct{}{}, tables: &nat.Tables{}},
 		now:       time.Now,
 	}
 	p.adjIndexes = indexes{next: 1, max: NoIndex}
@@ -251,6 +254,7 @@ func (p *Plane) edit(f func() error) error {
 
 // commit makes the workers see what an edit changed.
 func (p *Plane) commit() {
+	p.followAddresses()
 	p.publishInterfaces()
 	if p.bump {
 		p.state.Bump()

@@ -165,7 +165,7 @@ func (p *Plane) Sessions() SessionState {
 	return s
 }
 
-// sweepBudget is how many places of the session table one sweep looks at, a few
+// sweepBudget is how many places of a table of sessions one sweep looks at, a few
 // milliseconds' work.
 const sweepBudget = 128 << 10
 
@@ -180,10 +180,13 @@ func (p *Plane) ageSessions() {
 
 func (p *Plane) sweepSessions() {
 	p.mu.Lock()
-	t := p.access.settings.Sessions
+	t, translated := p.access.settings.Sessions, p.nat.sessions
 	p.mu.Unlock()
 	if t != nil {
 		t.Sweep(p.state.Clock(), sweepBudget)
+	}
+	if translated != nil {
+		translated.Sweep(p.state.Clock(), sweepBudget)
 	}
 }
 

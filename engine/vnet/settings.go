@@ -256,6 +256,7 @@ func (p *Plane) setLender(i *iface, lender uint32) {
 			}
 		}
 	}
+	p.nat.stale = true
 	p.bump = true
 	p.reviewNeighbors(i.index)
 }

@@ -65,10 +65,14 @@ func builtinSources() []source {
 func (p *Plane) AddSource(name string, priority uint8) (uint8, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.addSource(name, priority, true)
+}
+
+func (p *Plane) addSource(name string, priority uint8, routes bool) (uint8, error) {
 	if len(p.sources) >= maxSources {
 		return 0, api.LIMIT_EXCEEDED
 	}
-	s := source{Source: Source{ID: uint8(len(p.sources)), Priority: priority, Name: name}, routes: true}
+	s := source{Source: Source{ID: uint8(len(p.sources)), Priority: priority, Name: name}, routes: routes}
 	for _, other := range p.sources {
 		if other.Priority == priority {
 			s.turn++
