@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/millrace/millrace/agent/compile"
+	"github.com/millrace/millrace/agent/healthcheck"
 	"github.com/millrace/millrace/agent/program"
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/dataplane"
@@ -94,6 +95,9 @@ type Agent struct {
 	// toldServices are those of services, likewise.
 	toldServices map[service.Key]bool
 
+	// checks answers at the ports that services have for it.
+	checks *healthcheck.Server
+
 	// names are of the latest round; nil without a machine.
 	names atomic.Pointer[names]
 
@@ -115,6 +119,7 @@ func New(c Config) (*Agent, error) {
 		c.Resync = defaultResync
 	}
 	a := &Agent{config: c, log: c.Log, questions: make(chan chan<- View), next: make(chan struct{})}
+	a.checks = healthcheck.New(func() bool { return a.Ready() == nil })
 	a.last.down = fmt.Errorf("%w: the cluster's objects are not all known yet", ErrNotReady)
 	var err error
 	if a.metrics, err = newMetrics(c.Metrics); err != nil {
@@ -136,6 +141,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.config.Cluster.WaitSynced(ctx) != nil {
 		return nil
 	}
+	defer a.checks.Close()
 	a.publish(outcome{down: ErrNotReady})
 	reported := ""
 	for conn, err := range vpp.Connections(ctx, a.config.VPP) {

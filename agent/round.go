@@ -101,10 +101,10 @@ func (r *round) run(ctx context.Context) (time.Duration, error) {
 	}
 	r.facts, r.want, r.problems = facts, result.State, result.Policy.Problems
 	r.agent.tell(result.Policy.Problems)
-	r.agent.tellServices(result.Services)
 	unsettled := r.settle(ctx, result.State)
 	o := r.apply(ctx, facts, result)
 	o.stuck = errors.Join(o.stuck, unsettled)
+	r.agent.tellServices(append(result.Services, r.agent.checks.Set(result.HealthChecks)...))
 	if err := lost(o); err != nil {
 		return 0, err
 	}

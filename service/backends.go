@@ -54,7 +54,24 @@ func (c *Compiler) work(s cluster.Snapshot, h *held) {
 			}
 		}
 	}
+	if fact.HealthCheckPort != 0 && fact.ExternalLocal {
+		h.health = HealthCheck{fact.Ref(), fact.HealthCheckPort, c.localReady(parts)}
+	}
 	h.explain(refused)
+}
+
+// localReady counts the endpoints of this node, by address, as kube-proxy tells load
+// balancers: those that end do not count, though they may still serve.
+func (c *Compiler) localReady(parts []cluster.EndpointSlice) int {
+	var local cluster.Set[netip.Addr]
+	for _, slice := range parts {
+		for _, e := range slice.Endpoints {
+			if e.Ready && e.Node != "" && e.Node == c.node {
+				local.Add(e.Address)
+			}
+		}
+	}
+	return len(local)
 }
 
 // add wants the same at all addresses of the family. A service has others only in the

@@ -21,10 +21,11 @@ type Reason string
 const (
 	ProtocolUnknown      Reason = "ProtocolNotTranslated"
 	AffinityTimeout      Reason = "AffinityTimeoutUnsupported"
-	SourceRangesUnserved Reason = "SourceRangesUnsupported" // the address is not served
-	AddressTaken         Reason = "ServiceAddressTaken"     // by another service
-	HostPortTaken        Reason = "HostPortTaken"           // by a service or another pod
-	HostIPUnknown        Reason = "HostIPUnknown"           // it is no address of the node
+	SourceRangesUnserved Reason = "SourceRangesUnsupported"  // the address is not served
+	AddressTaken         Reason = "ServiceAddressTaken"      // by another service
+	HealthCheckUnserved  Reason = "HealthCheckNodePortTaken" // by another process of the node
+	HostPortTaken        Reason = "HostPortTaken"            // by a service or another pod
+	HostIPUnknown        Reason = "HostIPUnknown"            // it is no address of the node
 )
 
 // Key tells a Problem from all others.

@@ -27,7 +27,17 @@ type Result struct {
 	// NodePorts are the ports at which the node's own addresses answer, by protocol and
 	// address, with or without backends.
 	NodePorts []NodePort
-	Problems  []Problem // by service
+	// HealthChecks are what load balancers outside ask this node for, by port.
+	HealthChecks []HealthCheck
+	Problems     []Problem // by service
+}
+
+// HealthCheck is the question how many of a service's endpoints are here, at a port of all
+// nodes: those that have some get the connections of clients outside.
+type HealthCheck struct {
+	About cluster.Ref // the service
+	Port  uint16
+	Local int // endpoints of this node that are ready
 }
 
 // NodePort is a port of the node itself that leads elsewhere. What comes for it has to reach
@@ -59,6 +69,7 @@ type held struct {
 	key      cluster.ServiceKey
 	fact     cluster.Service
 	wants    map[front]want
+	health   HealthCheck
 	problems []Problem // its own
 	byZone   bool      // it depends on labels of nodes
 }
@@ -210,7 +221,11 @@ func (c *Compiler) build() Result {
 	slices.SortFunc(r.NodePorts, NodePort.Compare)
 	for _, h := range c.services {
 		r.Problems = append(r.Problems, h.problems...)
+		if h.health.Port != 0 {
+			r.HealthChecks = append(r.HealthChecks, h.health)
+		}
 	}
+	slices.SortFunc(r.HealthChecks, func(a, b HealthCheck) int { return cmp.Compare(a.Port, b.Port) })
 	slices.SortFunc(r.Problems, Problem.Compare)
 	return r
 }

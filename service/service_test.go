@@ -28,6 +28,9 @@ func text(r Result) string {
 	for _, t := range r.Translations {
 		fmt.Fprintln(&b, t)
 	}
+	for _, h := range r.HealthChecks {
+		fmt.Fprintf(&b, "check %d %s: %d\n", h.Port, h.About, h.Local)
+	}
 	for _, p := range r.Problems {
 		fmt.Fprintf(&b, "%s: %s: %v\n", p.About, p.Reason, p.Err)
 	}
@@ -68,6 +71,13 @@ translation udp 10.96.0.1:53 backend=10.1.0.5:53
 			"translation tcp 10.96.0.1:80 backend=10.1.0.5:8080\nService d/web: SourceRangesUnsupported: load balancer address 203.0.113.2 is not served: spec.loadBalancerSourceRanges cannot be enforced, and without them everybody could connect\n"},
 		{"source ranges that bound nothing", three + "service d/web clusterip=10.96.0.1 loadbalancerip=203.0.113.2 source=0.0.0.0/0 port=http:80/TCP internal-local=true external-local=true",
 			"translation tcp 10.96.0.1:80 backend=10.1.0.5:8080\ntranslation tcp 203.0.113.2:80 backend=10.1.0.5:8080\n"},
+		{"a load balancer asks", `endpointslice d/s service=web port=http:8080/TCP port=x:81/TCP endpoint="10.1.0.5 node=n1 ready=true" endpoint="10.1.0.6 node=n1 serving=true terminating=true" endpoint="10.1.1.5 node=n2 ready=true"
+endpointslice d/t service=web port=http:8081/TCP endpoint="10.1.0.5 node=n1 ready=true"
+service d/web clusterip=10.96.0.1 external-local=true healthcheck=32000
+service d/other clusterip=10.96.0.2 external-local=true healthcheck=31000
+service d/everywhere clusterip=10.96.0.3 healthcheck=33000`, "check 31000 Service d/other: 0\ncheck 32000 Service d/web: 1\n"},
+		{"nothing in a family that a service does not have", three + "service d/web clusterip=10.96.0.1 externalip=2001:db8::9 port=http:80/TCP/30080 internal-local=true external-local=true",
+			"translation tcp 10.96.0.1:80 backend=10.1.0.5:8080\ntranslation tcp 192.0.2.1:30080 backend=10.1.0.5:8080\n"},
 		{"two want one address", three + `service d/web clusterip=10.96.0.1 externalip=203.0.113.1 port=http:80/TCP internal-local=true external-local=true
 endpointslice d/s9 service=zeb port=http:9/TCP endpoint="10.1.0.9 node=n1 ready=true"
 service d/zeb clusterip=10.96.0.2 externalip=203.0.113.1 port=http:80/TCP`,

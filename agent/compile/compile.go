@@ -67,6 +67,8 @@ type Result struct {
 	// NodePorts are the ports of the node's addresses that lead to services and pods, by
 	// protocol and address. It is shared: whoever has it changes nothing in it.
 	NodePorts []service.NodePort
+	// HealthChecks are the ports at which load balancers ask for services.
+	HealthChecks []service.HealthCheck
 }
 
 // Compile returns the wish for one node. The error is about the node's own facts or

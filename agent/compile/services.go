@@ -15,7 +15,7 @@ func (c *compilation) services(served []cluster.Attachment, r service.Result) {
 	if !c.options.Services {
 		return
 	}
-	c.result.Services = slices.Clip(r.Problems)
+	c.result.Services, c.result.HealthChecks = slices.Clip(r.Problems), r.HealthChecks
 	c.serviceNodePorts, c.result.NodePorts = r.NodePorts, slices.Clip(r.NodePorts)
 	for _, a := range served {
 		for _, name := range interfaces(a) {

@@ -44,6 +44,7 @@ func Law() []Room {
 		{Path: "agent/attach", Owns: "the server behind CNI, the journal of attachments, addresses", May: []string{"cluster", "cni", "internal/memifspec", "internal/secret", "internal/textline"}},
 		{Path: "agent/program", Owns: "where dataplane meets VPP: observe, create, delete", May: []string{"dataplane", "vpp", "internal/secret", "internal/steer"}},
 		{Path: "agent/nexthop", Owns: "neighbours on shared uplinks, as the kernel has them", May: []string{"dataplane"}},
+		{Path: "agent/healthcheck", Owns: "the answers at services' healthCheckNodePorts", May: []string{"cluster", "service"}},
 		{Path: "agent", Owns: "the loop; single writer of what is", May: []string{"cluster", "dataplane", "policy", "service", "vpp", "vpp/compat"}},
 		{Path: "vpp", Owns: "the GoVPP connection: calls, dumps, events, stats, conformance"},
 		{Path: "vpp/compat", Owns: "what each feature needs of a release of VPP, and what a machine lacks", May: []string{"vpp"}},
