@@ -5,9 +5,10 @@ GO      ?= go
 TOOL     = $(GO) tool -modfile=tools/go.mod
 BIN     := bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+IMAGE   ?= millrace:dev
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build demo test test-vm check lint bench bench-memif bench-policy generate readme clean setup reference
+.PHONY: help build image demo test test-vm check lint bench bench-memif bench-policy generate readme clean setup reference
 
 help: ## print this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +17,10 @@ build: ## build bin/millrace and bin/millrace-cni
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/millrace ./cmd/millrace
 	CGO_ENABLED=0 $(GO) build -tags grpcnotrace -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/millrace-cni ./cmd/millrace-cni
+
+image: build ## write the image of the embedded engine to dist/millrace-image.tar (no builder needed; IMAGE names it)
+	@mkdir -p dist
+	$(GO) -C tools run ./imagetar -programs $(CURDIR)/$(BIN) -tag $(IMAGE) -version $(VERSION) -out $(CURDIR)/dist/millrace-image.tar
 
 reference: ## build the CNI reference plugins that the kernel's path is wired with
 	cd benchmarks/reference && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(CURDIR)/$(BIN)/reference/ \

@@ -70,7 +70,7 @@ func TestIntegrationKubernetes(t *testing.T) {
 		t.Run(m.Name, func(t *testing.T) {
 			api := kubetest.Start(t)
 			api.InstallPolicyAPI()
-			api.ApplyFile("../deploy/rbac.yaml")
+			api.ApplyFile("../deploy/base/rbac.yaml")
 			api.Apply(shop + "---" + clientPod)
 			m.Start(t)
 			d := newDoors()
@@ -124,7 +124,7 @@ func TestIntegrationKubernetes(t *testing.T) {
 	}
 }
 
-// watchAPI follows an API server, with the rights of deploy/rbac.yaml, until the test ends.
+// watchAPI follows an API server, with the rights of deploy/base/rbac.yaml, until the test ends.
 func watchAPI(t *testing.T, c *kubetest.Cluster) *watch.API {
 	t.Helper()
 	api, err := watch.NewAPI(watch.APIConfig{

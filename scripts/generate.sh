@@ -6,14 +6,27 @@ cd "$(dirname "$0")/.."
 
 protos=(cni/cnipb/cni.proto)
 
+# generate OUT: everything, below that directory.
+generate() {
+	go -C tools run ./protogen -root .. -out "$1" "${protos[@]}"
+	go -C tools build -o "$work/render" ./render
+	render "$1/deploy/base" deploy/kustomize.values.yaml
+}
+# render DIR VALUES: the chart as plain files with a kustomization.
+render() {
+	"$work/render" -chart deploy/chart -values "$2" -out "$1" -source "Rendered from deploy/chart with $2 by scripts/generate.sh: change it there."
+}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
 case "${1:-}" in
 "")
-	go -C tools run ./protogen -root .. "${protos[@]}"
+	generate "$PWD"
 	;;
 --check)
-	scratch=$(mktemp -d)
-	trap 'rm -rf "$scratch"' EXIT
-	go -C tools run ./protogen -root .. -out "$scratch" "${protos[@]}"
+	scratch=$work/out
+	mkdir "$scratch"
+	generate "$scratch"
 	stale=0
 	while read -r file; do
 		diff -u "$file" "$scratch/$file" || stale=1

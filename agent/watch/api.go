@@ -285,7 +285,7 @@ func (a *API) Secret(ctx context.Context, key cluster.SecretKey) (cluster.Secret
 	case apierrors.IsNotFound(err):
 		return cluster.Secret{}, false, nil
 	case apierrors.IsForbidden(err):
-		return cluster.Secret{}, false, fmt.Errorf("the agent may not read Secret %s: bind its service account to a Role in %s that allows get on it, as deploy/rbac.yaml shows: %w", key, key.Namespace, err)
+		return cluster.Secret{}, false, fmt.Errorf("the agent may not read Secret %s: bind its service account to a Role in %s that allows get on it, as deploy/base/rbac.yaml shows: %w", key, key.Namespace, err)
 	case err != nil:
 		return cluster.Secret{}, false, fmt.Errorf("read Secret %s: %w", key, err)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/millrace/millrace/internal/kubetest"
 )
 
-// watchAPI runs an API with the rights of deploy/rbac.yaml until the test ends.
+// watchAPI runs an API with the rights of deploy/base/rbac.yaml until the test ends.
 func watchAPI(t *testing.T, kubeconfig string) *API {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -112,10 +112,10 @@ spec: {tier: Admin, priority: 7, subject: {namespaces: {}}, ingress: [{name: all
 `
 
 // TestIntegrationAPI: objects made, changed and removed at a real API server are so in the
-// facts, with the rights of deploy/rbac.yaml and no other.
+// facts, with the rights of deploy/base/rbac.yaml and no other.
 func TestIntegrationAPI(t *testing.T) {
 	c := kubetest.Start(t)
-	c.ApplyFile("../../deploy/rbac.yaml")
+	c.ApplyFile("../../deploy/base/rbac.yaml")
 	c.Apply(shop)
 	a := watchAPI(t, c.Kubeconfig("millrace", "millrace-agent", 0))
 	if err := a.WaitSynced(t.Context()); err != nil {
@@ -183,7 +183,7 @@ func podNamed(name string) string {
 // say it however often, and also of objects of no namespace.
 func TestIntegrationEvents(t *testing.T) {
 	c := kubetest.Start(t)
-	c.ApplyFile("../../deploy/rbac.yaml")
+	c.ApplyFile("../../deploy/base/rbac.yaml")
 	c.Apply(shop)
 	kubeconfig := c.Kubeconfig("millrace", "millrace-agent", 0)
 	a, b := watchAPI(t, kubeconfig), watchAPI(t, kubeconfig)
@@ -220,7 +220,7 @@ func TestIntegrationEvents(t *testing.T) {
 func TestIntegrationServerAway(t *testing.T) {
 	c := kubetest.Start(t)
 	c.InstallPolicyAPI()
-	c.ApplyFile("../../deploy/rbac.yaml")
+	c.ApplyFile("../../deploy/base/rbac.yaml")
 	c.Apply(shop)
 	c.Apply(adminPolicy)
 	proxy := c.Proxy()
@@ -259,7 +259,7 @@ func TestIntegrationServerAway(t *testing.T) {
 // synced without it.
 func TestIntegrationForbidden(t *testing.T) {
 	c := kubetest.Start(t)
-	c.ApplyFile("../../deploy/rbac.yaml")
+	c.ApplyFile("../../deploy/base/rbac.yaml")
 	c.Delete("apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: millrace-agent}")
 	lines := make(logLines, 100)
 	a, err := NewAPI(APIConfig{Kubeconfig: c.Kubeconfig("millrace", "millrace-agent", 0), Log: slog.New(slog.NewTextHandler(lines, nil))})
@@ -307,7 +307,7 @@ func (l logLines) Write(line []byte) (int, error) {
 func TestIntegrationDoorsAgree(t *testing.T) {
 	c := kubetest.Start(t)
 	c.InstallPolicyAPI()
-	c.ApplyFile("../../deploy/rbac.yaml")
+	c.ApplyFile("../../deploy/base/rbac.yaml")
 	c.Apply(shop)
 	c.Apply(adminPolicy)
 	a := watchAPI(t, c.Kubeconfig("millrace", "millrace-agent", 0))

@@ -37,8 +37,14 @@ func runAgent(ctx context.Context, args []string) error {
 	facts := set.String("facts", "", "`directory` of YAML files with Kubernetes objects, instead of an API server")
 	kubeconfig := set.String("kubeconfig", "", "`file` that says how to reach the API server; in a pod, its service account does")
 	address := set.String("metrics", "", "serve GET /metrics and /readyz on this `address`, for example 127.0.0.1:9090")
+	sysctls := set.Bool("writable-sysctls", false, "in a container: make its /proc/sys writable first")
 	if err := parse(set, args); err != nil {
 		return err
+	}
+	if *sysctls {
+		if err := writableSysctls(); err != nil {
+			return err
+		}
 	}
 	cfg, err := readNodeConfig(set)
 	if err != nil {

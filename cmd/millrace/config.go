@@ -14,11 +14,20 @@ import (
 	"github.com/millrace/millrace/internal/nodeconfig"
 )
 
-// readNodeConfig reads the file that the flag named "config" of set holds. The default
-// file may be missing, one that was asked for may not. The caller lays its flags over the
-// result, then calls settle.
+// readNodeConfig reads the file that the flag named "config" of set holds; in a pod (the
+// environment has NODE_NAME) the file beside it that is named after the node, such as
+// worker-1.yaml, stands in for it. The default file may be missing, one that was asked for
+// may not. The caller lays its flags over the result, then calls settle.
 func readNodeConfig(set *flag.FlagSet) (nodeconfig.Config, error) {
 	file := set.Lookup("config").Value.String()
+	if node := os.Getenv("NODE_NAME"); node != "" && node == filepath.Base(node) {
+		own := filepath.Join(filepath.Dir(file), node+".yaml")
+		if _, err := os.Stat(own); err == nil {
+			file = own
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nodeconfig.Config{}, fmt.Errorf("read NodeConfig of this node: %w", err)
+		}
+	}
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) && !given(set)["config"] {
 		return nodeconfig.Default(), nil

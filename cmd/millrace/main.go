@@ -35,6 +35,7 @@ func verbs() []verb {
 		{"node", "`node inspect` prints what this node has: NICs, CPUs, huge pages, and which drivers work", runNode},
 		{"agent", "program the dataplane for this node's pods and serve the CNI plugin", runAgent},
 		{"engine", "run the embedded packet engine, which speaks VPP's binary API", runEngine},
+		{"install", "`install cni` puts the CNI plugin on this node and keeps it there, `install check` sees whether it is", runInstall},
 		{"ctl", "have the dataplane run one of its debug commands: `ctl show interface`", runCtl},
 		{"policy", "`policy explain` says why a connection is allowed or not, `policy test` judges manifests offline", runPolicy},
 		{"show", "what the agent knows, wants and has (`show facts|state|plan|problems`), and the dataplane's ACLs (`show acl`)", runShow},

@@ -31,6 +31,7 @@ func runManager(ctx context.Context, args []string) error {
 	set.String("log-level", "", "debug, info, warn or error")
 	health := set.String("health", "", "serve GET /readyz, /livez and /status on this `address`, for example 127.0.0.1:9091")
 	dryRun := set.Bool("dry-run", false, "print the plan and change nothing")
+	sysctls := set.Bool("writable-sysctls", false, "in a container: make its /proc/sys writable first")
 	output := set.String("output", "text", "of --dry-run: text (for people) or json (for programs)")
 	if err := parse(set, args); err != nil {
 		return err
@@ -48,6 +49,11 @@ func runManager(ctx context.Context, args []string) error {
 			return err
 		}
 		return printPlan(os.Stdout, plan, *output)
+	}
+	if *sysctls {
+		if err := writableSysctls(); err != nil {
+			return err
+		}
 	}
 	log, err := newLogger(cfg.LogLevel)
 	if err != nil {

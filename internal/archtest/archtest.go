@@ -62,6 +62,7 @@ func Law() []Room {
 			Why: "standard library and x/sys/unix only"},
 		{Path: "memif/examples", Owns: "small network functions to start from, each a program", May: []string{"memif"}},
 		{Path: "cni", Owns: "the plugin's verbs, request and reply", May: []string{"internal/memifspec", "internal/strictjson"}, Bans: []string{"go.fd.io/"}, Why: "no VPP knowledge in the plugin"},
+		{Path: "install", Owns: "the CNI plugin among a node's files, and the removal of all that a node has of us", May: []string{"cni"}},
 		{Path: "benchmarks", Owns: "scenarios, the rig, reports, stored results", May: []string{"cni", "vpp", "memif", "engine", "cluster", "dataplane", "policy", "agent/program", "internal/policytest"}},
 		{Path: "internal/nodeconfig", Owns: "the NodeConfig file, decoded strictly", Pure: true,
 			Why: "bytes to a value; the pure start plan is made from it"},
@@ -84,6 +85,7 @@ func Law() []Room {
 		{Path: "internal/archtest", Owns: "this law"},
 		{Path: "cmd/millrace-cni", Owns: "the plugin binary", May: []string{"cni"}},
 		{Path: "cmd/millrace", Owns: "flags to configuration, one verb a file", May: []string{"*"}},
+		{Path: "deploy", Owns: "manifests, chart and image: tested here, no code"},
 		{Path: "tools", Owns: "generators and linters, a module of their own", May: []string{"*"}},
 		{Path: "e2e", Owns: "tests on a real Kubernetes, a module of their own", May: []string{"*"}},
 	}
