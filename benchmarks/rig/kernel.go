@@ -2,8 +2,8 @@ package rig
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -13,7 +13,10 @@ import (
 // Kernel is the path Linux itself offers: veth pairs on a bridge, made by the
 // reference CNI plugins (bridge with host-local), in a node namespace of its own.
 type Kernel struct {
-	PluginDir string // where bridge and host-local are
+	PluginDir string         // where bridge and host-local are
+	Home      *Namespace     // the node's, which its maker closes; nil: a new one
+	Subnets   []netip.Prefix // of pods; nil: one of each family
+	MTU       int            // of pods; 0: the bridge's
 
 	node   *Namespace
 	wiring *Wiring
@@ -34,26 +37,29 @@ func (k *Kernel) Start(_ context.Context, l *Launcher, dir string) error {
 	if err := k.Check(); err != nil {
 		return fmt.Errorf("start kernel subject: %w", err)
 	}
-	node, err := l.NewNamespace()
-	if err != nil {
-		return fmt.Errorf("start kernel subject: %w", err)
+	if k.node = k.Home; k.node == nil {
+		var err error
+		if k.node, err = l.NewNamespace(); err != nil {
+			return fmt.Errorf("start kernel subject: %w", err)
+		}
 	}
-	conf, err := confList("rig-kernel", map[string]any{
-		"type": "bridge", "bridge": "cni0", "isGateway": true,
-		"ipam": map[string]any{
-			"type": "host-local", "dataDir": filepath.Join(dir, "ipam"),
-			"ranges": [][]map[string]string{{{"subnet": "10.245.0.0/23"}}, {{"subnet": "fd00:245::/112"}}},
-		},
-	})
-	if err != nil {
-		return errors.Join(err, node.Close())
+	if k.Subnets == nil {
+		k.Subnets = []netip.Prefix{netip.MustParsePrefix("10.245.0.0/23"), netip.MustParsePrefix("fd00:245::/112")}
 	}
-	k.wiring, err = NewWiring(l, node, conf, filepath.Join(dir, "cache"), k.PluginDir)
-	if err != nil {
-		return errors.Join(err, node.Close())
+	var ranges [][]map[string]string
+	for _, p := range k.Subnets {
+		ranges = append(ranges, []map[string]string{{"subnet": p.String()}})
 	}
-	k.node = node
-	return nil
+	ipam := map[string]any{"type": "host-local", "dataDir": filepath.Join(dir, "ipam"), "ranges": ranges}
+	if k.Home != nil { // pods have to find out of their bridge
+		ipam["routes"] = []map[string]string{{"dst": "0.0.0.0/0"}}
+	}
+	conf, err := confList("rig-kernel", map[string]any{"type": "bridge", "bridge": "cni0", "isGateway": true, "mtu": k.MTU, "ipam": ipam})
+	if err != nil {
+		return err
+	}
+	k.wiring, err = NewWiring(l, k.node, conf, filepath.Join(dir, "cache"), k.PluginDir)
+	return err
 }
 
 // Describe says what the subject is.
@@ -73,7 +79,7 @@ func (k *Kernel) Memory() (map[string]int64, error) { return nil, nil }
 
 // Stop gives the node's namespace up; the bridge goes with it.
 func (k *Kernel) Stop() error {
-	if k.node == nil {
+	if k.node == nil || k.Home != nil {
 		return nil
 	}
 	return k.node.Close()

@@ -27,6 +27,11 @@ type Millrace struct {
 	ExtraArgs []string // for the manager
 	MemifPods []string // names of pods that get a memif, memif0 in ip mode
 
+	Name   string     // of the node in the facts, "" is rig
+	Home   *Namespace // the node's, with its network card, which its maker closes; nil: a new one, the addresses on its loopback
+	Config string     // text of the NodeConfig, "" is none
+	Facts  string     // Kubernetes objects as YAML, "" is the node's
+
 	launcher *Launcher
 	node     *Namespace
 	wiring   *Wiring
@@ -51,24 +56,28 @@ func (m *Millrace) Start(ctx context.Context, l *Launcher, dir string) error {
 		m.PodCIDRs, m.NodeAddrs = DefaultPodCIDRs(), DefaultNodeAddrs()
 	}
 	m.launcher, m.dir = l, dir
-	node, err := l.NewNamespace()
-	if err != nil {
-		return fmt.Errorf("start %s: %w", m.Dataplane, err)
+	if m.Name == "" {
+		m.Name = "rig"
 	}
-	m.node = node
-	if err := m.addressNode(ctx); err != nil {
-		return err
+	if m.node = m.Home; m.node == nil {
+		var err error
+		if m.node, err = l.NewNamespace(); err != nil {
+			return fmt.Errorf("start %s: %w", m.Dataplane, err)
+		}
+		if err := m.addressNode(ctx); err != nil {
+			return err
+		}
 	}
-	if err := m.writeFacts(); err != nil {
+	if m.Facts == "" {
+		m.Facts = m.nodeFacts()
+	}
+	if err := errors.Join(m.write(m.Facts, "facts", "node.yaml"), m.write(m.Config, "node.yaml")); err != nil {
 		return err
 	}
 	if err := m.StartManager(ctx); err != nil {
 		return err
 	}
-	if err := m.StartAgent(ctx); err != nil {
-		return err
-	}
-	return nil
+	return m.StartAgent(ctx)
 }
 
 // addressNode gives the node its addresses, on the loopback: a node without an uplink.
@@ -83,10 +92,10 @@ func (m *Millrace) addressNode(ctx context.Context) error {
 	return nil
 }
 
-// writeFacts writes the objects that the stand-alone agent reads.
-func (m *Millrace) writeFacts() error {
+// nodeFacts are the objects of a node that stands alone.
+func (m *Millrace) nodeFacts() string {
 	var b strings.Builder
-	b.WriteString("apiVersion: v1\nkind: Node\nmetadata:\n  name: rig\nspec:\n  podCIDRs:\n")
+	fmt.Fprintf(&b, "apiVersion: v1\nkind: Node\nmetadata:\n  name: %s\nspec:\n  podCIDRs:\n", m.Name)
 	for _, p := range m.PodCIDRs {
 		fmt.Fprintf(&b, "  - %q\n", p)
 	}
@@ -97,19 +106,33 @@ func (m *Millrace) writeFacts() error {
 	for _, name := range m.MemifPods {
 		fmt.Fprintf(&b, memifPod, name)
 	}
-	if err := os.MkdirAll(m.path("facts"), 0o755); err != nil {
-		return fmt.Errorf("write facts: %w", err)
+	return b.String()
+}
+
+// write writes a file of the node's scratch space.
+func (m *Millrace) write(text string, elem ...string) error {
+	path := m.path(elem...)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("write file of node: %w", err)
 	}
-	if err := os.WriteFile(m.path("facts", "node.yaml"), []byte(b.String()), 0o644); err != nil {
-		return fmt.Errorf("write facts: %w", err)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		return fmt.Errorf("write file of node: %w", err)
 	}
 	return nil
 }
 
+// configured adds the node's configuration to a process's arguments.
+func (m *Millrace) configured(args ...string) []string {
+	if m.Config != "" {
+		args = append(args, "--config", m.path("node.yaml"))
+	}
+	return args
+}
+
 // StartManager starts the manager and waits until the dataplane's API answers.
 func (m *Millrace) StartManager(ctx context.Context) error {
-	args := []string{"manager", "--dataplane", m.Dataplane, "--runtime-dir", m.path("vpp"), "--state-dir", m.path("state"),
-		"--api-socket", m.APISocket(), "--stats-socket", m.path("vpp", "stats.sock")}
+	args := m.configured("manager", "--dataplane", m.Dataplane, "--runtime-dir", m.path("vpp"), "--state-dir", m.path("state"),
+		"--api-socket", m.APISocket(), "--stats-socket", m.path("vpp", "stats.sock"))
 	if m.VPPBin != "" {
 		args = append(args, "--vpp-bin", m.VPPBin)
 	}
@@ -124,8 +147,9 @@ func (m *Millrace) StartManager(ctx context.Context) error {
 // StartAgent starts the agent and waits until CNI STATUS says ready.
 func (m *Millrace) StartAgent(ctx context.Context) error {
 	var err error
-	m.agent, err = m.launcher.StartProcess(m.node, "agent", Command(m.Binary, "agent", "--node-name", "rig",
-		"--api-socket", m.APISocket(), "--cni-socket", m.path("cni.sock"), "--state-dir", m.path("state"), "--facts", m.path("facts")))
+	args := m.configured("agent", "--node-name", m.Name, "--api-socket", m.APISocket(), "--cni-socket", m.path("cni.sock"),
+		"--state-dir", m.path("state"), "--facts", m.path("facts"))
+	m.agent, err = m.launcher.StartProcess(m.node, "agent", Command(m.Binary, args...))
 	if err != nil {
 		return err
 	}
@@ -249,7 +273,7 @@ func (m *Millrace) Stop() error {
 			errs = append(errs, p.Stop(10*time.Second))
 		}
 	}
-	if m.node != nil {
+	if m.node != nil && m.Home == nil {
 		errs = append(errs, m.node.Close())
 	}
 	return errors.Join(errs...)

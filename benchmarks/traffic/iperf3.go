@@ -34,6 +34,8 @@ type Figures struct {
 	PacketsPerSecond float64 // UDP only
 	LostPercent      float64 // UDP only
 	Retransmits      int     // TCP only
+	Seconds          float64 // that were counted
+	CPUSeconds       float64 // of client and server, by their own account
 }
 
 // ClientArgs are the client's arguments, as a person would type them.
@@ -116,6 +118,10 @@ type report struct {
 		SumReceived sum `json:"sum_received"`
 		SumSent     sum `json:"sum_sent"`
 		Sum         sum `json:"sum"`
+		CPU         struct {
+			Host   float64 `json:"host_total"`
+			Remote float64 `json:"remote_total"`
+		} `json:"cpu_utilization_percent"`
 	} `json:"end"`
 }
 
@@ -137,11 +143,13 @@ func parse(out []byte, udp bool) (Figures, error) {
 	if r.Error != "" {
 		return Figures{}, fmt.Errorf("iperf3 says: %s", r.Error)
 	}
+	cpu := (r.End.CPU.Host + r.End.CPU.Remote) / 100
 	if !udp {
 		if r.End.SumReceived.BitsPerSecond <= 0 {
 			return Figures{}, errors.New("read iperf3 report: nothing was received")
 		}
-		return Figures{BitsPerSecond: r.End.SumReceived.BitsPerSecond, Retransmits: r.End.SumSent.Retransmits}, nil
+		s := r.End.SumReceived
+		return Figures{BitsPerSecond: s.BitsPerSecond, Retransmits: r.End.SumSent.Retransmits, Seconds: s.Seconds, CPUSeconds: cpu * s.Seconds}, nil
 	}
 	s := r.End.Sum
 	if s.Packets <= 0 || s.Seconds <= 0 {
@@ -152,5 +160,7 @@ func parse(out []byte, udp bool) (Figures, error) {
 		PacketsPerSecond: received,
 		LostPercent:      s.LostPercent,
 		BitsPerSecond:    s.BitsPerSecond * (1 - s.LostPercent/100),
+		Seconds:          s.Seconds,
+		CPUSeconds:       cpu * s.Seconds,
 	}, nil
 }

@@ -24,6 +24,36 @@ func Ping(ctx context.Context, l *rig.Launcher, from *rig.Namespace, to netip.Ad
 	return parsePing(out)
 }
 
+// PingTimes sends echo requests one after the other, every 2 ms, and
+// returns their round trips. A lost one is an error.
+func PingTimes(ctx context.Context, l *rig.Launcher, from *rig.Namespace, to netip.Addr, count int) ([]time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	out, err := l.Run(ctx, from, rig.Command("ping", "-n", "-c", strconv.Itoa(count), "-i", "0.002", "-W", "5", to.String()))
+	if err != nil {
+		return nil, fmt.Errorf("ping %s: %w", to, err)
+	}
+	return parsePingTimes(out)
+}
+
+var pingTime = regexp.MustCompile(`(?m) time=([\d.]+) ms$`)
+
+// parsePingTimes reads the lines that ping prints for each answer.
+func parsePingTimes(out []byte) ([]time.Duration, error) {
+	if _, err := parsePing(out); err != nil {
+		return nil, err
+	}
+	var times []time.Duration
+	for _, m := range pingTime.FindAllSubmatch(out, -1) {
+		ms, err := strconv.ParseFloat(string(m[1]), 64)
+		if err != nil {
+			return nil, fmt.Errorf("read ping's times: %w", err)
+		}
+		times = append(times, time.Duration(ms*float64(time.Millisecond)))
+	}
+	return times, nil
+}
+
 // parsePing reads "5 packets transmitted, 5 received, ... rtt min/avg/max/mdev = a/b/c/d ms".
 func parsePing(out []byte) (time.Duration, error) {
 	counts := regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`).FindSubmatch(out)

@@ -4,14 +4,15 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
 
 func TestParseIperf3(t *testing.T) {
-	tcp := `{"end":{"sum_sent":{"bits_per_second":10e9,"retransmits":7},"sum_received":{"seconds":2,"bits_per_second":9.5e9}}}`
+	tcp := `{"end":{"sum_sent":{"bits_per_second":10e9,"retransmits":7},"sum_received":{"seconds":2,"bits_per_second":9.5e9},"cpu_utilization_percent":{"host_total":80.5,"remote_total":19.5}}}`
 	f, err := parse([]byte(tcp), false)
-	if err != nil || f.BitsPerSecond != 9.5e9 || f.Retransmits != 7 {
+	if err != nil || f.BitsPerSecond != 9.5e9 || f.Retransmits != 7 || f.CPUSeconds != 2 {
 		t.Errorf("TCP figures %+v, %v", f, err)
 	}
 	udp := `{"end":{"sum":{"seconds":2,"packets":1000,"lost_packets":100,"lost_percent":10,"bits_per_second":1e6}}}`
@@ -46,5 +47,17 @@ func TestParsePing(t *testing.T) {
 		if _, err := parsePing([]byte(bad)); err == nil {
 			t.Errorf("parsePing(%q) is no error", bad)
 		}
+	}
+}
+
+func TestParsePingTimes(t *testing.T) {
+	out := "64 bytes from 10.2.0.2: icmp_seq=1 ttl=62 time=0.045 ms\n64 bytes from 10.2.0.2: icmp_seq=2 ttl=62 time=1.5 ms\n" +
+		"2 packets transmitted, 2 received, 0% packet loss, time 2ms\nrtt min/avg/max/mdev = 0.045/0.7/1.5/0.010 ms\n"
+	times, err := parsePingTimes([]byte(out))
+	if err != nil || !slices.Equal(times, []time.Duration{45 * time.Microsecond, 1500 * time.Microsecond}) {
+		t.Errorf("times %v, %v", times, err)
+	}
+	if _, err := parsePingTimes([]byte(strings.Replace(out, "2 received", "1 received", 1))); err == nil {
+		t.Error("a lost request is no error")
 	}
 }

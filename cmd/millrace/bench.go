@@ -22,6 +22,8 @@ func runBench(ctx context.Context, args []string) error {
 			return runBenchMemif(ctx, args[1:])
 		case "policy":
 			return runBenchPolicy(ctx, args[1:])
+		case "nodes":
+			return runBenchNodes(ctx, args[1:])
 		case "restart":
 			return runBenchRestart(ctx, args[1:])
 		case "memif-peer": // a process that `bench memif` starts; see package peer

@@ -105,13 +105,8 @@ func (c *comparisonFlags) compare(ctx context.Context, title string) error {
 	if err != nil {
 		return err
 	}
-	if os.Geteuid() != 0 {
-		return errors.New("namespaces and interfaces need root: run it with sudo")
-	}
-	for _, tool := range []string{"ip", "ping", "iperf3"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			return fmt.Errorf("find what makes the traffic (`make setup` installs it): %w", err)
-		}
+	if err := canMakeTraffic("ip", "ping", "iperf3"); err != nil {
+		return err
 	}
 	bar := &progressLine{out: os.Stderr}
 	result, err := scenario.Comparison{
