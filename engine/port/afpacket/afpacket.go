@@ -20,7 +20,7 @@ import (
 type Flags uint32
 
 const (
-	QdiscBypass Flags = 1 // hand packets to the driver without the queueing discipline
+	QdiscBypass Flags = 1 // hand packets to the driver without the queueing discipline; not with ChecksumGSO
 	ChecksumGSO Flags = 2 // leave checksums and segmentation to the host
 	Version2    Flags = 8 // accepted: affects only what RxFramesPerBlock means
 

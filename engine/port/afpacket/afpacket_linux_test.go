@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,6 +48,31 @@ func TestIntegrationGSOOverVeth(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A card that does not cut GSO packets itself has the host do it, whatever the flags.
+func TestIntegrationGSOWithoutOffload(t *testing.T) {
+	if _, err := exec.LookPath("ethtool"); err != nil {
+		t.Skipf("needs ethtool: %v", err)
+	}
+	c := newCable(t)
+	for _, name := range []string{"veth0", "veth1"} {
+		if out, err := c.middle.Command(t, "ethtool", "-K", name, "tx", "off", "tso", "off", "gso", "off").CombinedOutput(); err != nil {
+			t.Fatalf("switch offloads off: %v\n%s", err, out)
+		}
+	}
+	a := open(t, Config{HostIfName: "veth0", Namespace: c.middle.Path, Flags: ChecksumGSO | QdiscBypass})
+	b := open(t, Config{HostIfName: "veth1", Namespace: c.middle.Path, Flags: ChecksumGSO | QdiscBypass})
+	var gso atomic.Int64
+	startWire(t, a, b, func(_, _ int, b *packet.Buffer) {
+		if b.Offload.GSO != packet.GSONone {
+			gso.Add(1)
+		}
+	})
+	transfer(t, c.a, c.b, "10.78.0.2:7000")
+	if gso.Load() == 0 {
+		t.Error("nothing had to be cut")
 	}
 }
 

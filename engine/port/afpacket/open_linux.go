@@ -191,7 +191,9 @@ func (p *Port) openSender() (int, error) {
 	if err == nil {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer)
 	}
-	if err == nil && p.flags&QdiscBypass != 0 {
+	// Packets that pass the queueing discipline by are dropped where the driver does not cut
+	// them itself (dev_direct_xmit in net/core/dev.c).
+	if err == nil && p.flags&(QdiscBypass|ChecksumGSO) == QdiscBypass {
 		err = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1)
 	}
 	if err == nil {
