@@ -8,7 +8,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMAGE   ?= millrace:dev
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: help build image demo test test-vm check lint bench bench-memif bench-policy generate readme clean setup reference
+.PHONY: help build image demo test test-vm check lint bench bench-memif bench-nodes bench-policy generate readme clean setup reference
 
 help: ## print this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ bench: setup build reference ## microbenchmarks, then the short comparison with 
 bench-memif: build ## compare memif implementations and forwarding from memif to memif (root; VPP_BIN adds VPP)
 	@scripts/setup.sh dpdk
 	$(BIN)/millrace bench memif --scenario all $(BENCHFLAGS)
+
+bench-nodes: setup build reference ## compare what gets from node to node (root; VPP_BIN adds VPP)
+	$(BIN)/millrace bench nodes $(BENCHFLAGS)
 
 bench-policy: build ## measure what policies cost (root; VPP_BIN adds VPP)
 	$(BIN)/millrace bench policy --scenario all $(BENCHFLAGS)

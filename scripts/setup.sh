@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the product's tests and demo need on a Debian 12 machine: iproute2,
-# iperf3 and ping from Debian's packages, and with the argument dpdk also dpdk-testpmd, the
+# iperf3, ping and ethtool from Debian's packages, and with the argument dpdk also dpdk-testpmd, the
 # peer that memif is tested and compared with. Says what is missing when it may not install;
 # does nothing when all is there. Go modules are fetched by the go command itself.
 set -euo pipefail
@@ -9,6 +9,7 @@ need=()
 command -v ip >/dev/null || need+=(iproute2)
 command -v iperf3 >/dev/null || need+=(iperf3)
 command -v ping >/dev/null || need+=(iputils-ping)
+command -v ethtool >/dev/null || need+=(ethtool)
 if [ "${1-}" = dpdk ]; then
 	command -v dpdk-testpmd >/dev/null || need+=(dpdk-dev)
 fi

@@ -15,12 +15,7 @@ import (
 func TestIntegrationRestart(t *testing.T) {
 	netnstest.NeedRoot(t)
 	netnstest.NeedTun(t)
-	dir := t.TempDir()
-	cmd := exec.Command("go", "build", "-o", dir+"/", "../../cmd/millrace", "../../cmd/millrace-cni")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the product: %v: %s", err, out)
-	}
+	dir := buildBinaries(t)
 	r, err := Restart{
 		Title: "test", Kills: 1, Pods: 1, Progress: func(Progress) {},
 		Subjects: func() []*rig.Millrace {
@@ -38,6 +33,18 @@ func TestIntegrationRestart(t *testing.T) {
 	if !r.Complete {
 		t.Error("the run is not complete")
 	}
+}
+
+// buildBinaries builds the product and returns where.
+func buildBinaries(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.Command("go", "build", "-o", dir+"/", "../../cmd/millrace", "../../cmd/millrace-cni")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the product: %v: %s", err, out)
+	}
+	return dir
 }
 
 func TestLongestPause(t *testing.T) {
