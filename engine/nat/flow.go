@@ -134,7 +134,7 @@ func (l *Look) Look(buf *packet.Buffer, output uint32) {
 	l4 := p[u.Offset:]
 	l.Key.read(p, u.Proto, output)
 	if u.Later {
-		l.Later = known(u.Proto)
+		l.Later = Translates(u.Proto)
 		return
 	}
 	if isError(u.Proto, l4) {

@@ -13,7 +13,7 @@ func (t *Target) rewriteError(p, icmp []byte, fromEnd bool) packet.Reason {
 	switch {
 	case r != packet.OK:
 		return r
-	case inner[0]>>4 != p[0]>>4 || !known(u.Proto):
+	case inner[0]>>4 != p[0]>>4 || !Translates(u.Proto):
 		return packet.Unsupported
 	}
 	var before [quoted]byte
@@ -42,8 +42,8 @@ func (t *Target) rewriteError(p, icmp []byte, fromEnd bool) packet.Reason {
 // leastQuoted is how much of a transport header is quoted at least (RFC 792).
 const leastQuoted = 8
 
-// known says whether packets of a protocol are rewritten.
-func known(proto uint8) bool {
+// Translates says whether packets of a protocol are rewritten.
+func Translates(proto uint8) bool {
 	switch proto {
 	case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoSCTP, packet.ProtoICMP, packet.ProtoICMPv6:
 		return true

@@ -127,8 +127,8 @@ func TestSessionSourcePorts(t *testing.T) {
 	}
 	f := flow(MaxPorts)
 	s.must(t, f, 1)
-	if got := s.get(key(uint32(packet.ProtoUDP), "192.0.2.1:53", fmt.Sprint("10.0.0.1:", f.To.Ports>>16))); got != fmt.Sprintf("back 192.0.2.1:53 10.0.64.0:1000") &&
-		got != fmt.Sprintf("back 192.0.2.1:53 10.0.63.255:1000") {
+	if got := s.get(key(uint32(packet.ProtoUDP), "192.0.2.1:53", fmt.Sprint("10.0.0.1:", f.To.Ports>>16))); got != "back 192.0.2.1:53 10.0.64.0:1000" &&
+		got != "back 192.0.2.1:53 10.0.63.255:1000" {
 		t.Errorf("answer to the last: %s", got)
 	}
 	s.Clear()

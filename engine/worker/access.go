@@ -108,13 +108,7 @@ const bench = 16
 // rest.
 func (w *Worker) admit(v *vector, which []uint8) []uint8 {
 	b := &w.batch
-	if !b.guarded {
-		return which
-	}
-	for _, i := range which {
-		v.note[i] = note{}
-	}
-	if b.iface.In == nil {
+	if !b.guarded || b.iface.In == nil {
 		return which
 	}
 	good, waiting := which[:0], b.judges[:0]
@@ -167,24 +161,35 @@ func toGroup(k *flowKey) bool {
 }
 
 // release drops those packets of which that may not go out by where their adjacencies
-// lead. Those that rewrite will look at closer are judged there.
+// lead, and gives others the source that they go out by. Those that rewrite will look at
+// closer are dealt with there.
 func (w *Worker) release(v *vector, which []uint8) {
 	b := &w.batch
-	if !b.guarded {
+	if !b.noted() {
 		return
 	}
-	adjs, waiting := w.state.adjs.View(), b.judges[:0]
+	adjs, waiting, leaving := w.state.adjs.View(), b.judges[:0], b.leaving[:0]
 	for n, i := range which {
 		if adj := v.adj[i]; uint64(adj) < uint64(len(adjs)) {
-			if j, ok := w.leaving(v, i, adjs[adj].Load()); ok {
-				waiting = append(waiting, j)
+			a := adjs[adj].Load()
+			out := w.leaving(v, i, a)
+			if out != nil && out.Out != nil {
+				waiting = append(waiting, judge{w: w, at: i, ifc: out, rx: v.buf[i].RxInterface, size: v.size[i] + uint32(a.HeaderLen)})
 				waiting[len(waiting)-1].prepare(v.buf[i])
+			}
+			if out != nil && b.nat != nil && (out.NATOut4 || out.NATOut6) {
+				leaving = append(leaving, i)
 			}
 		}
 		if len(waiting) == bench || n == len(which)-1 {
 			w.warm(waiting)
 			v.released(waiting)
 			waiting = waiting[:0]
+		}
+	}
+	for _, i := range leaving {
+		if adj := v.adj[i]; adj != noAdjacency {
+			w.depart(v, i, b.interfaceAt(adjs[adj].Load().Interface))
 		}
 	}
 }
@@ -204,27 +209,27 @@ func (v *vector) released(all []judge) {
 	}
 }
 
-// leaving returns the judge of packet i, if it is to be judged before it goes out by a.
-func (w *Worker) leaving(v *vector, i uint8, a *Adjacency) (judge, bool) {
+// leaving returns the interface that packet i simply goes out by with adjacency a, or nil.
+func (w *Worker) leaving(v *vector, i uint8, a *Adjacency) *Interface {
 	n, buf := &v.note[i], v.buf[i]
 	if a == nil || a.Kind != KindRewrite {
 		v.head[i] = nil // it is not plain: what it meets may be another adjacency by then
 		n.lone = n.lone || a == nil || a.Kind != KindLocal
-		return judge{}, false
+		return nil
 	}
 	out := w.batch.interfaceAt(a.Interface)
-	if out == nil || out.Out == nil {
-		return judge{}, false
+	if out == nil || out.Out == nil && !out.NATOut4 && !out.NATOut6 {
+		return nil
 	}
 	if v.head[i] == nil || v.size[i] > a.straight {
 		v.head[i] = nil
 		if !sent(buf, a) {
 			n.lone = true
-			return judge{}, false
+			return nil
 		}
 		buf.Meta[metaOwn] |= judgedBit
 	}
-	return judge{w: w, at: i, ifc: out, rx: buf.RxInterface, size: v.size[i] + uint32(a.HeaderLen)}, true
+	return out
 }
 
 // sent reports whether forward sends buf by a, rather than answer it with an error.
@@ -238,23 +243,28 @@ func sent(buf *packet.Buffer, a *Adjacency) bool {
 	return ip.HopLimit() > 1 && fits && !packet.IsLinkLocal6(ip.Src())
 }
 
-// mayLeave judges a packet that is about to go out by a, if nobody has yet, and drops it
-// where it must not.
+// mayLeave judges and translates a packet that is about to go out by a, if nobody has yet,
+// and drops it where it must not.
 func (w *Worker) mayLeave(buf *packet.Buffer, a *Adjacency) bool {
 	return w.mayLeaveBy(buf, a.Interface, uint32(a.HeaderLen))
 }
 
 // mayLeaveBy is mayLeave for a packet that gets an Ethernet header of the given length.
 func (w *Worker) mayLeaveBy(buf *packet.Buffer, tx, header uint32) bool {
-	if buf.Meta[metaOwn]&judgedBit != 0 || !w.batch.guarded {
+	if buf.Meta[metaOwn]&judgedBit != 0 || !w.batch.noted() {
 		return true
 	}
 	out := w.batch.interfaceAt(tx)
-	if out == nil || out.Out == nil {
+	if out == nil {
 		return true
 	}
-	j := judge{w: w, ifc: out, rx: buf.RxInterface, size: uint32(buf.Len()) - uint32(buf.L3) + header}
-	return j.judge(buf)
+	if out.Out != nil {
+		j := judge{w: w, ifc: out, rx: buf.RxInterface, size: uint32(buf.Len()) - uint32(buf.L3) + header}
+		if !j.judge(buf) {
+			return false
+		}
+	}
+	return w.mayCross(buf, out)
 }
 
 func (b *batch) interfaceAt(i uint32) *Interface {
@@ -272,7 +282,7 @@ func (w *Worker) remember(v *vector, i int) {
 		return
 	}
 	s.adj, s.leaf = s.adj<<flowBits, s.leaf<<flowBits
-	if !b.guarded {
+	if !b.noted() {
 		b.flows.put(&v.key[i], v.hash[i], s)
 		return
 	}
@@ -280,14 +290,21 @@ func (w *Worker) remember(v *vector, i int) {
 	if n.lone {
 		return
 	}
+	key := &v.key[i]
+	if n.bits&flowNAT != 0 {
+		key = &v.change[i].key
+	}
 	s.stamp = uint16(b.clock)
 	s.adj |= uint32(n.bits)
-	if n.bits&(flowInSession|flowOutSession) != 0 && uint8(v.key[i].f) == packet.ProtoTCP {
+	if n.bits&(flowInSession|flowOutSession|flowNAT) != 0 && uint8(key.f) == packet.ProtoTCP {
 		s.adj |= flowTCP
 	}
-	s.leaf |= uint32(n.seen)
-	e := b.flows.put(&v.key[i], v.hash[i], s)
-	if n.bits != 0 {
-		*b.flows.passOf(&v.key[i], v.hash[i], e) = n.pass
+	s.note(n.seen)
+	e := b.flows.put(key, v.hash[i], s)
+	if n.bits&flowJudged != 0 {
+		*b.flows.passOf(key, v.hash[i], e) = n.pass
+	}
+	if n.bits&flowNAT != 0 {
+		b.flows.keepChange(&v.change[i], v.hash[i], e)
 	}
 }

@@ -21,7 +21,9 @@ type vector struct {
 	dst   [packet.BatchSize]uint32 // IPv4 only
 	adj   [packet.BatchSize]uint32
 	leaf  [packet.BatchSize]uint32
-	note  [packet.BatchSize]note // of packets that the flow cache does not know
+	// Of packets that the flow cache does not know.
+	note   [packet.BatchSize]note
+	change [packet.BatchSize]change // of those that were changed
 }
 
 // batch is the state of the batch at work.
@@ -32,10 +34,12 @@ type batch struct {
 	generation uint32
 	ifs        []*Interface
 	guarded    bool // some interface has access lists
+	nat        *NAT // nil when no interface asks for it
 	stateful   *Stateful
 	clock      uint32
 	judged6    uint64 // of IPv6: see lanes
 	judges     [bench]judge
+	leaving    [packet.BatchSize]uint8 // to be translated on their way out
 	warmed     uint64
 	iface      *Interface // that the batch came in by
 	l3         uint32     // where the network header of its plain packets is
@@ -109,6 +113,9 @@ func (w *Worker) stages(bufs []*packet.Buffer) {
 func (b *batch) see(s *State) {
 	list := s.interfaces.Load()
 	b.ifs, b.guarded, b.entrances = list.list, list.guarded, s.entrances.Load()
+	if b.nat = nil; list.translated {
+		b.nat = s.nat.Load()
+	}
 	b.stateful, b.clock = s.stateful.Load(), s.clock.Load()
 }
 
@@ -176,6 +183,10 @@ func (v *vector) add(buf *packet.Buffer, size int) {
 	v.buf[v.n], v.head[v.n], v.size[v.n] = buf, nil, uint32(size)
 	v.n++
 }
+
+// noted says that what is found out of first packets is noted: access lists judge them,
+// or addresses are translated.
+func (b *batch) noted() bool { return b.guarded || b.nat != nil }
 
 // flow is the key of packet i. That of a plain packet is made when somebody asks.
 func (v *vector) flow(i int) *flowKey {

@@ -53,7 +53,7 @@ type flowState struct {
 	leaf       uint32 // leaf, and below it the TCP flags that its sessions know of
 }
 
-// Bits of a flow that access lists have judged.
+// Bits of a flow that access lists have judged, or address translation has looked at.
 const (
 	flowIn         = 1 << 0 // by those of the interface it comes in by
 	flowInSession  = 1 << 1 // as a session
@@ -61,6 +61,10 @@ const (
 	flowOutSession = 1 << 3
 	flowCounts     = 1 << 4 // by a rule that counts
 	flowTCP        = 1 << 5 // with sessions that TCP flags matter to
+	flowNAT        = 1 << 6 // its packets are changed
+	flowWatch      = 1 << 7 // nothing translates it, but a session to come may
+
+	flowJudged = flowIn | flowInSession | flowOut | flowOutSession | flowCounts
 
 	flowBits = 8
 	// flowLimit is above the adjacencies and leaves that fit beside a byte.
@@ -84,16 +88,21 @@ type pass struct {
 }
 
 type flowCache struct {
-	four    [][2]flowEntry4 // a power of two
-	six     []flowEntry6    // a power of two
-	passes4 [][2]pass
-	passes6 []pass
-	touched uint32
-	turn    uint32
+	four     [][2]flowEntry4 // a power of two
+	six      []flowEntry6    // a power of two
+	passes4  [][2]pass
+	passes6  []pass
+	changes4 [][2]change4
+	changes6 []change6
+	nat4     [][2]crossings
+	nat6     []crossings
+	touched  uint32
+	turn     uint32
 }
 
-// A worker remembers 2^18 flows of IPv4 and 2^16 of IPv6 in 8 and 4 MiB, and as much for
-// flows that access lists judge, resident as far as used.
+// A worker remembers 2^18 flows of IPv4 and 2^16 of IPv6 in 8 and 4 MiB, and as much each
+// for flows that access lists judge and for flows that are translated, resident as far as
+// used.
 const (
 	lines4 = 1 << 17
 	lines6 = 1 << 16
@@ -101,10 +110,14 @@ const (
 
 func newFlowCache() flowCache {
 	return flowCache{
-		four:    hugepage.Advise(make([][2]flowEntry4, lines4)),
-		six:     hugepage.Advise(make([]flowEntry6, lines6)),
-		passes4: make([][2]pass, lines4),
-		passes6: make([]pass, lines6),
+		four:     hugepage.Advise(make([][2]flowEntry4, lines4)),
+		six:      hugepage.Advise(make([]flowEntry6, lines6)),
+		passes4:  make([][2]pass, lines4),
+		passes6:  make([]pass, lines6),
+		changes4: hugepage.Advise(make([][2]change4, lines4)),
+		changes6: hugepage.Advise(make([]change6, lines6)),
+		nat4:     make([][2]crossings, lines4),
+		nat6:     make([]crossings, lines6),
 	}
 }
 
@@ -160,23 +173,40 @@ func (c *flowCache) find6(k *flowKey, hash uint64, generation uint32) *flowState
 	return nil
 }
 
-// passOf returns who let the flow s, which find returned, through.
-func (c *flowCache) passOf(k *flowKey, hash uint64, s *flowState) *pass {
+// where is the place of s, which find or put returned: line and entry of IPv4.
+func (c *flowCache) where(k *flowKey, hash uint64, s *flowState) (line uint64, entry int) {
 	if k.f&keyV6 != 0 {
-		at := first(hash, len(c.six))
-		if s != &c.six[at].flowState {
-			at = second(hash, len(c.six))
+		if at := first(hash, len(c.six)); s == &c.six[at].flowState {
+			return at, 0
 		}
-		return &c.passes6[at]
+		return second(hash, len(c.six)), 0
 	}
 	for _, at := range [2]uint64{first(hash, len(c.four)), second(hash, len(c.four))} {
 		for i := range c.four[at] {
 			if s == &c.four[at][i].flowState {
-				return &c.passes4[at][i]
+				return at, i
 			}
 		}
 	}
-	return &c.passes4[0][0] // s is of no entry: not in this program
+	return 0, 0 // s is of no entry: not in this program
+}
+
+// passOf returns who let the flow s, which find returned, through.
+func (c *flowCache) passOf(k *flowKey, hash uint64, s *flowState) *pass {
+	at, i := c.where(k, hash, s)
+	if k.f&keyV6 != 0 {
+		return &c.passes6[at]
+	}
+	return &c.passes4[at][i]
+}
+
+// crossingsOf returns the sessions by which the flow s, which find returned, is changed.
+func (c *flowCache) crossingsOf(k *flowKey, hash uint64, s *flowState) *crossings {
+	at, i := c.where(k, hash, s)
+	if k.f&keyV6 != 0 {
+		return &c.nat6[at]
+	}
+	return &c.nat4[at][i]
 }
 
 // put remembers a flow; s.adj and s.leaf are below flowLimit and without bits.
@@ -229,7 +259,8 @@ func (c *flowCache) vacate(hash uint64, generation uint32) *flowEntry4 {
 		}
 		if to := c.stale4(other, generation); to != nil {
 			*to = *e
-			*c.passOf(&k, h, &to.flowState) = c.passes4[line][i]
+			at, j := c.where(&k, h, &to.flowState)
+			c.passes4[at][j], c.changes4[at][j], c.nat4[at][j] = c.passes4[line][i], c.changes4[line][i], c.nat4[line][i]
 			return e
 		}
 	}

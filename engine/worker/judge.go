@@ -233,8 +233,9 @@ func (g *Guard) add(w *Worker, list, rule, size uint32) {
 	}
 }
 
-// renew looks closer at a packet of a flow that access lists let pass before, and reports
-// whether it may pass still: not when one of its sessions has ended.
+// renew looks closer at a packet of a flow that access lists let pass before, or address
+// translation has looked at, and reports whether that holds still: not when one of its
+// sessions has ended, or one has begun.
 func (w *Worker) renew(v *vector, i int, s *flowState) bool {
 	b := &w.batch
 	bits := uint8(s.adj)
@@ -248,7 +249,7 @@ func (w *Worker) renew(v *vector, i int, s *flowState) bool {
 		}
 	}
 	if v.head[i] == nil {
-		if bits&flowOut != 0 {
+		if bits&flowOut != 0 || bits&flowWatch != 0 && w.isSent(s) {
 			v.buf[i].Meta[metaOwn] |= judgedBit
 		}
 		if v.key[i].f&keyV6 != 0 {
@@ -256,6 +257,12 @@ func (w *Worker) renew(v *vector, i int, s *flowState) bool {
 		}
 	}
 	return true
+}
+
+// isSent reports whether packets of a flow are sent, rather than for us.
+func (w *Worker) isSent(s *flowState) bool {
+	a := w.state.adjs.Load(s.adj >> flowBits)
+	return a != nil && a.Kind == KindRewrite
 }
 
 // tcpFlags are those that sessions take note of.
@@ -272,12 +279,13 @@ func (w *Worker) renewSlow(v *vector, i int, s *flowState, flags uint8) bool {
 	p := b.flows.passOf(&v.key[i], v.hash[i], s)
 	bits, t := uint8(s.adj), b.stateful.Sessions
 	if bits&flowInSession != 0 && !t.Touch(p.in, b.clock, flags, true) ||
-		bits&flowOutSession != 0 && !t.Touch(p.out, b.clock, flags, false) {
+		bits&flowOutSession != 0 && !t.Touch(p.out, b.clock, flags, false) ||
+		bits&(flowNAT|flowWatch) != 0 && !w.renewNAT(v, i, s, flags) {
 		s.generation--
 		return false
 	}
 	s.stamp = uint16(b.clock)
-	s.leaf |= uint32(flags)
+	s.note(flags)
 	if bits&flowCounts == 0 {
 		return true
 	}
@@ -292,6 +300,16 @@ func (w *Worker) renewSlow(v *vector, i int, s *flowState, flags uint8) bool {
 		}
 	}
 	return true
+}
+
+// note takes TCP flags for such that the flow's sessions know of. A SYN begins a connection
+// anew, of which those of address translation know nothing yet; it never counts as known.
+func (s *flowState) note(flags uint8) {
+	if s.adj&flowNAT != 0 && flags&packet.TCPSyn != 0 {
+		s.leaf &^= uint32(session.TCPFlags)
+		flags &^= packet.TCPSyn
+	}
+	s.leaf |= uint32(flags)
 }
 
 // lanes spreads the four lowest bits of a flow over the 16-bit lanes of a word, so that a

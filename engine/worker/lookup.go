@@ -22,7 +22,7 @@ const noAdjacency = NoIndex
 // and leaves it to others.
 func (w *Worker) resolve(v *vector) {
 	b := &w.batch
-	if b.iface.remembers() || b.guarded {
+	if b.iface.remembers() || b.noted() {
 		w.recall(v)
 	} else {
 		w.match(v, b.all[:v.n])
@@ -62,6 +62,10 @@ func (w *Worker) recall(v *vector) {
 				misses = append(misses, i)
 				continue
 			}
+			if bits&flowNAT != 0 && !w.changeKnown(v, int(i), s) {
+				misses = append(misses, i)
+				continue
+			}
 			judged += lanes(bits)
 		}
 		v.adj[i], v.leaf[i] = adj>>flowBits, s.leaf>>flowBits
@@ -71,6 +75,12 @@ func (w *Worker) recall(v *vector) {
 	}
 	if len(misses) == 0 {
 		return
+	}
+	if b.noted() {
+		for _, i := range misses {
+			v.note[i] = note{}
+		}
+		misses = w.arrive(v, misses)
 	}
 	misses = w.checkSources(v, misses)
 	misses = w.admit(v, misses)

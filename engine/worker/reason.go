@@ -1,5 +1,7 @@
 package worker
 
+import "slices"
+
 // Reason is why a packet was dropped, or what was done for it. Its name is VPP's node
 // and counter description where VPP has such a counter.
 type Reason uint16
@@ -129,7 +131,7 @@ const (
 	aclFull
 	aclReasons
 
-	numReasons = numPlain + 4*aclReasons
+	numACL = numPlain + 4*aclReasons
 )
 
 // aclReason is a counter of the lists that judge what comes in or goes out.
@@ -159,6 +161,40 @@ func aclNames() []Name {
 	return all
 }
 
+// Counters of address translation: a node for each direction and family, each with these.
+const (
+	natNoPorts Reason = iota
+	natFull
+	natPiece
+	natReasons
+
+	numReasons = numACL + 4*natReasons
+)
+
+// natReason is a counter of what translates packets that come in or go out.
+func natReason(which Reason, output, v6 bool) Reason {
+	r := numACL + which
+	if output {
+		r += 2 * natReasons
+	}
+	if v6 {
+		r += natReasons
+	}
+	return r
+}
+
+// natNames are the names of VPP's cnat plugin, which has the first only.
+func natNames() []Name {
+	var all []Name
+	for _, node := range []string{"cnat-input-ip4", "cnat-input-ip6", "cnat-output-ip4", "cnat-output-ip6"} {
+		all = append(all,
+			Name{node, "no more free ports", Error},
+			Name{node, "too many sessions to add new", Error},
+			Name{node, "fragment before the first of its packet", Error})
+	}
+	return all
+}
+
 // Severity of a counter, as in VPP's .api files.
 const (
 	Info  = "info"
@@ -170,7 +206,7 @@ type Name struct{ Node, Text, Severity string }
 
 // Names returns the name of each Reason, in order.
 func Names() []Name {
-	return append([]Name{
+	return slices.Concat([]Name{
 		None:                 {"null-node", "no error", Info},
 		Blackholed:           {"null-node", "blackholed packets", Error},
 		EthernetTruncated:    {"ethernet-input", "frame shorter than its header", Error},
@@ -281,5 +317,5 @@ func Names() []Name {
 		TunnelInTunnel:       {"vxlan4-encap", "route to the tunnel's end leads into a tunnel", Error},
 		LearnQueueFull:       {"ip-neighbor", "learned neighbours lost: control thread busy", Error},
 		Panic:                {"worker", "batches dropped after an internal error", Error},
-	}, aclNames()...)
+	}, aclNames(), natNames())
 }

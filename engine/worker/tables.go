@@ -53,16 +53,21 @@ func (s *State) Bump() { s.generation.Add(1) }
 // and not to be changed afterwards.
 func (s *State) SetInterfaces(list []*Interface) {
 	guarded := slices.ContainsFunc(list, func(i *Interface) bool { return i != nil && (i.In != nil || i.Out != nil) })
-	s.interfaces.Store(&interfaceList{list, guarded})
+	translated := slices.ContainsFunc(list, func(i *Interface) bool {
+		return i != nil && (i.NATIn4 || i.NATIn6 || i.NATOut4 || i.NATOut6)
+	})
+	s.interfaces.Store(&interfaceList{list, guarded, translated})
 }
 
 // SetEntrances replaces the index of tunnels.
 func (s *State) SetEntrances(e *Entrances) { s.entrances.Store(e) }
 
-// interfaceList is all interfaces, and whether some of them have access lists.
+// interfaceList is all interfaces, and whether some of them have access lists, or ask for
+// address translation.
 type interfaceList struct {
-	list    []*Interface
-	guarded bool
+	list       []*Interface
+	guarded    bool
+	translated bool
 }
 
 // SetLeaf says which route a leaf stands for.
