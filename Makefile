@@ -37,6 +37,7 @@ test: ## all tests, those that need root included (the first time: builds kube-a
 	@scripts/kube.sh
 	$(GO) vet ./...
 	$(GO) test -timeout 20m -skip '^TestIntegrationVM' ./...
+	$(GO) -C tools test ./imagetar
 	@$(MAKE) --no-print-directory test-vm
 
 test-vm: ## tests on NICs in a virtual machine (root; the first time: fetches QEMU and a kernel)

@@ -67,7 +67,7 @@ func (i image) write(out string) (err error) {
 	}
 	// containerd names an image by the first, others by the second.
 	if err := path.AppendImage(built, layout.WithAnnotations(map[string]string{
-		"io.containerd.image.name":          tag.Name(),
+		"io.containerd.image.name":          fullName(tag),
 		"org.opencontainers.image.ref.name": tag.TagStr(),
 	})); err != nil {
 		return fmt.Errorf("write image: %w", err)
@@ -85,6 +85,16 @@ func (i image) write(out string) (err error) {
 		return fmt.Errorf("write image %s: %w", out, err)
 	}
 	return os.Rename(part, out)
+}
+
+// fullName is the name with its registry, as containerd and the kubelet have it: where this
+// library says index.docker.io they say docker.io.
+func fullName(tag name.Tag) string {
+	registry := tag.RegistryStr()
+	if registry == name.DefaultRegistry {
+		registry = "docker.io"
+	}
+	return registry + "/" + tag.RepositoryStr() + ":" + tag.TagStr()
 }
 
 // build is the image: one layer, and how it is started.
