@@ -54,7 +54,7 @@ func (a *Agent) View(ctx context.Context) (View, error) {
 
 // view answers a question, from within the loop.
 func (r *round) view() View {
-	return View{Node: r.agent.config.Node, Facts: r.facts, Want: r.want, Have: r.have.Clone(), Problems: r.problems}
+	return View{Node: r.agent.config.Node, Facts: r.facts, Want: r.want, Have: r.have, Problems: r.problems}
 }
 
 // ServeViews answers GET /node, /facts, /want, /have and /problems on a listener, each in

@@ -213,7 +213,7 @@ func idle(t *testing.T, m machinetest.Machine, d *doors) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for o := range want.State.Clone().All() {
+	for o := range want.State.All() {
 		if n, ok := o.(dataplane.NATInterface); ok {
 			n.Side = dataplane.NATUnknown // a Program that set nothing is not told
 			want.State.Put(n)

@@ -90,17 +90,14 @@ func (m *metrics) round(begin time.Time, have dataplane.State, failing map[datap
 	m.duration.Observe(time.Since(begin).Seconds())
 	m.last.SetToCurrentTime()
 	m.failing.Set(float64(len(failing)))
-	counts, rules := map[dataplane.Kind]int{}, 0
-	for o := range have.All() {
-		counts[o.Key().Kind]++
-		if a, ok := o.(dataplane.ACL); ok {
-			rules += len(a.Rules)
-		}
+	rules := 0
+	for o := range have.AllOf(dataplane.KindACL) {
+		rules += len(o.(dataplane.ACL).Rules)
 	}
 	m.rules.Set(float64(rules))
-	m.bindings.Set(float64(counts[dataplane.KindACLBinding]))
+	m.bindings.Set(float64(have.Count(dataplane.KindACLBinding)))
 	for kind := dataplane.KindTable; kind <= dataplane.KindUp; kind++ {
-		m.objects.WithLabelValues(kind.String()).Set(float64(counts[kind]))
+		m.objects.WithLabelValues(kind.String()).Set(float64(have.Count(kind)))
 	}
 }
 

@@ -160,6 +160,7 @@ func (r *round) apply(ctx context.Context, facts cluster.Snapshot, result compil
 	plan := dataplane.Diff(r.have, result.State)
 	r.forgive(plan, facts, result)
 	steps, begin := 0, time.Now()
+	reached := result.State
 	r.program.Apply(ctx, plan, r.postponed(), func(step dataplane.Step, err error) {
 		r.agent.metrics.step(step, err)
 		if err == nil {
@@ -168,15 +169,26 @@ func (r *round) apply(ctx context.Context, facts cluster.Snapshot, result compil
 			delete(r.failing, step.Object.Key())
 			return
 		}
+		keep(&reached, r.have, step.Object.Key())
 		id, owned := result.Owners[step.Object.Key()]
 		o.add(step, err, id, owned)
 		r.fail(step, err, facts.Attachments[id].Revision)
 	})
+	r.have = reached // the same in other words, that share what there is with the wish
 	r.agent.metrics.guarded(begin, plan)
 	if steps > 0 {
 		r.agent.log.Debug("applied", "steps", steps, "of", len(plan), "revision", facts.Revision)
 	}
 	return o
+}
+
+// keep makes an object of s what it is in have.
+func keep(s *dataplane.State, have dataplane.State, k dataplane.Key) {
+	if o, ok := have.Object(k); ok {
+		s.Put(o)
+	} else {
+		s.Remove(k)
+	}
 }
 
 // forgive drops failures that no plan speaks of any more, or whose wish is another one.

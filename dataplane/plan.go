@@ -43,6 +43,10 @@ type Plan []Step
 // old is dropped. An object that has to be made anew takes along what depends on it. Equal
 // States give an empty Plan.
 func Diff(have, want State) Plan {
+	parts := differences(have, want)
+	if !slices.ContainsFunc(parts, difference.stirs) {
+		return directly(parts)
+	}
 	d := diff{have: have, want: want, stirred: map[Key]bool{}, gone: map[Key]bool{}}
 	for o := range want.All() {
 		if _, ok := have.Object(o.Key()); !ok {
@@ -58,6 +62,50 @@ func Diff(have, want State) Plan {
 	}
 	deletes, last := d.deletes()
 	return slices.Concat(deletes, d.writes(), last)
+}
+
+// stirs says whether others may have to be made anew for it: those that stand on what
+// goes, and those that borrow the addresses of an interface that gets or loses one.
+func (d difference) stirs() bool {
+	o := d.have
+	if o == nil {
+		o = d.want
+	}
+	switch o.Key().Kind {
+	case KindAddress:
+		return true
+	case KindTable, KindInterface, KindACLBinding:
+		return d.goes()
+	}
+	return false // nothing stands on it, or it outlives those who do
+}
+
+// goes says whether what is has to be deleted, for good or to be made anew.
+func (d difference) goes() bool { return d.have != nil && (d.want == nil || !d.want.becomes(d.have)) }
+
+// directly is the Plan where nothing but what differs is touched.
+func directly(parts []difference) Plan {
+	var before, writes, after Plan
+	for _, d := range parts {
+		if d.goes() {
+			step := Step{Verb: Delete, Object: d.have}
+			if outlives(d.have.Key()) {
+				after = append(after, step)
+			} else {
+				before = append(before, step)
+			}
+		}
+		switch {
+		case d.want == nil:
+		case d.have == nil || d.goes():
+			writes = append(writes, Step{Verb: Create, Object: d.want})
+		default:
+			writes = append(writes, Step{Verb: Update, Object: d.want, Was: d.have})
+		}
+	}
+	slices.Reverse(before)
+	slices.Reverse(after)
+	return slices.Concat(before, writes, after)
 }
 
 type diff struct {

@@ -16,7 +16,7 @@ import (
 func TestDiff(t *testing.T) {
 	base := state(t, node(), pod("pod/a", "10.1.0.5"))
 	with := func(f func(*State)) State {
-		s := base.Clone()
+		s := base
 		f(&s)
 		return s
 	}
@@ -27,7 +27,7 @@ func TestDiff(t *testing.T) {
 		have State
 		want State
 	}{
-		{"same", base, base.Clone()},
+		{"same", base, base},
 		{"first-boot", State{}, base},
 		{"all-gone", base, State{}},
 		{"second-pod", base, state(t, node(), pod("pod/a", "10.1.0.5"), pod("pod/b", "10.1.0.6"))},
@@ -91,7 +91,7 @@ func guard(s *State, names ...string) {
 // walk runs a plan step by step and checks the law of order at each.
 func walk(t *testing.T, have, want State, p Plan) State {
 	t.Helper()
-	s := have.Clone()
+	s := have
 	var opened []string
 	for _, step := range p {
 		_, there := s.Object(step.Object.Key())
@@ -244,11 +244,11 @@ func TestWalks(t *testing.T) {
 			from, to := states[i-1], states[i]
 			walk(t, from, to, Diff(from, to))
 			walk(t, to, from, Diff(to, from))
-			if p := Diff(to, to.Clone()); len(p) != 0 {
+			if p := Diff(to, to); len(p) != 0 {
 				t.Fatalf("nothing to do, and yet:\n%s", p)
 			}
 			// Interrupted anywhere, the next plan goes on from there.
-			half := from.Clone()
+			half := from
 			p := Diff(from, to)
 			for _, step := range p[:r.IntN(len(p)+1)] {
 				half.Apply(step)

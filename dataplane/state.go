@@ -3,16 +3,19 @@ package dataplane
 import (
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"strings"
 
 	"github.com/millrace/millrace/internal/textline"
 )
 
-// State is a set of objects, one per Key. Its zero value is empty. It is not safe for
-// concurrent use; whoever hands one on hands on a Clone.
-type State struct{ objects map[Key]Object }
+// State is a set of objects, one per Key. Its zero value is empty. It is a value: a copy
+// changes apart from the original, and what both have in common they share, so that a copy
+// costs nothing and Diff and Equal look only at where the two part.
+type State struct {
+	objects *tree
+	counts  [KindUp + 1]int
+}
 
 // NewState returns the set of the given objects. Two of one Key, an object that is wrong
 // in itself, or one that refers to another that is not there, is an error.
@@ -37,7 +40,7 @@ func NewState(objects ...Object) (State, error) {
 func (s State) checkReferences() error {
 	for o := range s.All() {
 		for _, need := range o.requires() {
-			if _, ok := s.objects[need]; !ok && !optional(need) {
+			if s.objects.find(need) == nil && !optional(need) {
 				return fmt.Errorf("check %s: %s is not there", o.Key(), need)
 			}
 		}
@@ -68,42 +71,63 @@ func Requires(o Object) []Key {
 }
 
 // Len is the number of objects.
-func (s State) Len() int { return len(s.objects) }
+func (s State) Len() (n int) {
+	for _, of := range s.counts {
+		n += of
+	}
+	return n
+}
+
+// Count is the number of objects of a kind.
+func (s State) Count(k Kind) int { return s.counts[k] }
 
 // Object finds an object.
 func (s State) Object(k Key) (Object, bool) {
-	o, ok := s.objects[k]
-	return o, ok
+	t := s.objects.find(k)
+	return t.held(), t != nil
 }
 
 // All yields the objects in order of creation: by kind, then by name.
 func (s State) All() iter.Seq[Object] {
-	return func(yield func(Object) bool) {
-		for _, k := range slices.SortedFunc(maps.Keys(s.objects), Key.Compare) {
-			if !yield(s.objects[k]) {
-				return
-			}
-		}
-	}
+	return func(yield func(Object) bool) { s.objects.each(yield) }
+}
+
+// AllOf yields the objects of a kind, by name.
+func (s State) AllOf(k Kind) iter.Seq[Object] {
+	return func(yield func(Object) bool) { s.objects.eachOf(k, yield) }
 }
 
 // Put adds an object or replaces the one of its Key.
 func (s *State) Put(o Object) {
-	if s.objects == nil {
-		s.objects = map[Key]Object{}
+	k := o.Key()
+	if s.objects.find(k) == nil {
+		s.counts[k.Kind]++
 	}
-	s.objects[o.Key()] = o
+	s.objects = s.objects.put(k, o, weigh(k))
 }
 
 // Remove takes an object out.
-func (s *State) Remove(k Key) { delete(s.objects, k) }
-
-// Clone is a State that changes apart from s.
-func (s State) Clone() State { return State{maps.Clone(s.objects)} }
+func (s *State) Remove(k Key) {
+	if s.objects.find(k) != nil {
+		s.objects = s.objects.remove(k)
+		s.counts[k.Kind]--
+	}
+}
 
 // Equal says whether both hold the same objects.
-func (s State) Equal(o State) bool {
-	return maps.EqualFunc(s.objects, o.objects, same)
+func (s State) Equal(o State) bool { return s.counts == o.counts && len(differences(s, o)) == 0 }
+
+// difference is an object that two States do not have in common; nil stands for none.
+type difference struct{ have, want Object }
+
+// differences finds all, in order of creation.
+func differences(have, want State) (list []difference) {
+	part(have.objects, want.objects, func(_ Key, a, b Object) {
+		if a == nil || b == nil || !same(a, b) {
+			list = append(list, difference{a, b})
+		}
+	})
+	return list
 }
 
 // same compares by text, which says all of an object and sorts what has no order. Where

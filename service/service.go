@@ -20,9 +20,10 @@ import (
 // Result is what the services come to on one node. It is shared with later ones: whoever
 // has it changes nothing in it.
 type Result struct {
-	Translations []dataplane.Translation // by protocol and address
+	// State has the translations, and of each of Addresses the route that ends there what
+	// is not translated.
+	State dataplane.State
 	// Addresses are those of the services themselves, in order, without the node's own.
-	// What comes for one and is not translated has nobody behind it.
 	Addresses []netip.Addr
 	// NodePorts are the ports at which the node's own addresses answer, by protocol and
 	// address, with or without backends.
@@ -38,6 +39,10 @@ type HealthCheck struct {
 	About cluster.Ref // the service
 	Port  uint16
 	Local int // endpoints of this node that are ready
+}
+
+func (h HealthCheck) compare(o HealthCheck) int {
+	return cmp.Or(cmp.Compare(h.Port, o.Port), cmp.Compare(h.About.String(), o.About.String()))
 }
 
 // NodePort is a port of the node itself that leads elsewhere. What comes for it has to reach
@@ -90,7 +95,7 @@ type Compiler struct {
 	slices    map[cluster.ServiceKey]cluster.ServiceKey              // which service a slice is of
 	parts     map[cluster.ServiceKey]cluster.Set[cluster.ServiceKey] // which slices a service has
 	owners    map[front][]cluster.ServiceKey                         // who wants a front, the first of them has it
-	result    Result
+	found     findings
 	worked    int
 }
 
@@ -99,6 +104,7 @@ func NewCompiler(node string) *Compiler {
 	return &Compiler{
 		node: node, services: map[cluster.ServiceKey]*held{}, slices: map[cluster.ServiceKey]cluster.ServiceKey{},
 		parts: map[cluster.ServiceKey]cluster.Set[cluster.ServiceKey]{}, owners: map[front][]cluster.ServiceKey{},
+		found: newFindings(),
 	}
 }
 
@@ -120,14 +126,14 @@ func (c *Compiler) Update(s cluster.Snapshot, changed cluster.Changes) Result {
 	}
 	c.takeNodes(s, changed.Nodes, &touched)
 	c.worked = len(touched)
-	if len(touched) == 0 {
-		return c.result
-	}
+	var fronts cluster.Set[front]
 	for key := range touched {
-		c.takeService(s, key)
+		c.takeService(s, key, &fronts)
 	}
-	c.result = c.build()
-	return c.result
+	for f := range fronts {
+		c.settle(f)
+	}
+	return c.found.result()
 }
 
 // takeSlice notes whose slice it is now, and that both services have changed.
@@ -167,67 +173,56 @@ func (c *Compiler) takeNodes(s cluster.Snapshot, changed cluster.Set[string], to
 	}
 }
 
-func (c *Compiler) takeService(s cluster.Snapshot, key cluster.ServiceKey) {
-	if was := c.services[key]; was != nil {
+// takeService works a service out anew, and names the fronts for which that may mean
+// something.
+func (c *Compiler) takeService(s cluster.Snapshot, key cluster.ServiceKey, fronts *cluster.Set[front]) {
+	was := c.services[key]
+	if was != nil {
 		for f := range was.wants {
+			fronts.Add(f)
 			c.owners[f] = slices.DeleteFunc(c.owners[f], func(k cluster.ServiceKey) bool { return k == key })
-			if len(c.owners[f]) == 0 {
-				delete(c.owners, f)
-			}
 		}
 		delete(c.services, key)
 	}
 	fact, ok := s.Services[key]
 	if !ok {
+		c.found.keep(key, was, nil)
 		return
 	}
 	h := &held{key: key, fact: fact, wants: map[front]want{}}
 	c.work(s, h)
 	for f := range h.wants {
+		fronts.Add(f)
 		list := append(c.owners[f], key)
 		slices.SortFunc(list, cluster.ServiceKey.Compare)
 		c.owners[f] = list
 	}
 	c.services[key] = h
+	c.found.keep(key, was, h)
 }
 
-// build puts all services together.
-func (c *Compiler) build() Result {
-	var r Result
-	seen := map[netip.Addr]bool{}
-	for f, owners := range c.owners {
-		h := c.services[owners[0]]
-		if backends := h.wants[f].backends; len(backends) > 0 {
-			r.Translations = append(r.Translations, dataplane.Translation{
-				VIP: f.at, Protocol: f.protocol, Backends: backends, ByClient: h.fact.AffinitySeconds > 0,
-			})
-		}
-		a := f.at.Addr()
-		if slices.Contains(c.addresses, a) {
-			r.NodePorts = append(r.NodePorts, NodePort{f.at, f.protocol, h.wants[f].cluster})
-		} else if !seen[a] {
-			seen[a] = true
-			r.Addresses = append(r.Addresses, a)
-		}
-		for _, other := range owners[1:] {
-			err := fmt.Errorf("%s port %d is service %s's, which comes first by name", a, f.at.Port(), owners[0])
-			r.Problems = append(r.Problems, Problem{c.services[other].fact.Ref(), AddressTaken, err})
-		}
+// settle decides what is at a front.
+func (c *Compiler) settle(f front) {
+	owners := c.owners[f]
+	if len(owners) == 0 {
+		delete(c.owners, f)
+		c.found.drop(f)
+		return
 	}
-	slices.SortFunc(r.Translations, func(a, b dataplane.Translation) int {
-		return front{a.VIP, a.Protocol}.compare(front{b.VIP, b.Protocol})
-	})
-	slices.SortFunc(r.Addresses, netip.Addr.Compare)
-	slices.SortFunc(r.NodePorts, NodePort.Compare)
-	for _, h := range c.services {
-		r.Problems = append(r.Problems, h.problems...)
-		if h.health.Port != 0 {
-			r.HealthChecks = append(r.HealthChecks, h.health)
-		}
+	h := c.services[owners[0]]
+	w := h.wants[f]
+	c.found.place(f, dataplane.Translation{VIP: f.at, Protocol: f.protocol, Backends: w.backends, ByClient: h.fact.AffinitySeconds > 0})
+	if slices.Contains(c.addresses, f.at.Addr()) {
+		c.found.nodePort(NodePort{f.at, f.protocol, w.cluster})
+	} else {
+		c.found.address(f)
 	}
-	slices.SortFunc(r.HealthChecks, func(a, b HealthCheck) int { return cmp.Compare(a.Port, b.Port) })
-	slices.SortFunc(r.Problems, Problem.Compare)
-	return r
+	var refused []Problem
+	for _, other := range owners[1:] {
+		err := fmt.Errorf("%s port %d is service %s's, which comes first by name", f.at.Addr(), f.at.Port(), owners[0])
+		refused = append(refused, Problem{c.services[other].fact.Ref(), AddressTaken, err})
+	}
+	c.found.contested(f, refused)
 }
 
 // sorted are the slices of a service, by name.

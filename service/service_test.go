@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/millrace/millrace/cluster"
+	"github.com/millrace/millrace/dataplane"
 )
 
 const nodes = `node n1 address=192.0.2.1 address=2001:db8::1 podcidr=10.1.0.0/24 label=topology.kubernetes.io/zone=a
@@ -25,8 +26,8 @@ const three = `endpointslice d/s service=web port=http:8080/TCP endpoint="10.1.0
 
 func text(r Result) string {
 	var b strings.Builder
-	for _, t := range r.Translations {
-		fmt.Fprintln(&b, t)
+	for o := range r.State.AllOf(dataplane.KindTranslation) {
+		fmt.Fprintln(&b, o)
 	}
 	for _, h := range r.HealthChecks {
 		fmt.Fprintf(&b, "check %d %s: %d\n", h.Port, h.About, h.Local)
@@ -36,6 +37,9 @@ func text(r Result) string {
 	}
 	return b.String()
 }
+
+// whole is all of a Result.
+func whole(r Result) string { return fmt.Sprint(r.State, r.Addresses, r.NodePorts, text(r)) }
 
 func TestServices(t *testing.T) {
 	tests := []struct{ name, facts, want string }{
@@ -142,9 +146,14 @@ func city(r *rand.Rand) cluster.Snapshot {
 		panic(err)
 	}
 	flip := func() bool { return r.IntN(2) == 0 }
+	if r.IntN(10) == 0 { // an address of services is the node's for a while
+		n := s.Nodes["n1"]
+		n.Addresses = []netip.Addr{n.Addresses[0], netip.AddrFrom4([4]byte{203, 0, 113, byte(r.IntN(3))})}
+		s.Nodes["n1"] = n
+	}
 	for i := range 6 {
 		key := cluster.ServiceKey{Namespace: "d", Name: fmt.Sprint("s", i)}
-		svc := cluster.Service{Key: key, InternalLocal: flip(), ExternalLocal: flip(), ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, byte(i)})}}
+		svc := cluster.Service{Key: key, InternalLocal: flip(), ExternalLocal: flip(), AffinitySeconds: uint32(r.IntN(2)), HealthCheckPort: uint16(30000 + i*r.IntN(2)), ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, byte(i)})}}
 		if flip() {
 			svc.ExternalIPs = []netip.Addr{netip.AddrFrom4([4]byte{203, 0, 113, byte(r.IntN(3))})}
 		}
@@ -178,12 +187,13 @@ func TestOracle(t *testing.T) {
 	for range 300 {
 		s := city(r)
 		got := c.Update(s, cluster.Compare(before, s))
-		if diff := cmp.Diff(text(Compile(s, "n1")), text(got)); diff != "" {
+		if diff := cmp.Diff(whole(Compile(s, "n1")), whole(got)); diff != "" {
 			t.Fatalf("another road, another result:\n%s", diff)
 		}
 		before = s
 		behind := map[front][]netip.AddrPort{}
-		for _, tr := range got.Translations {
+		for o := range got.State.AllOf(dataplane.KindTranslation) {
+			tr := o.(dataplane.Translation)
 			behind[front{tr.VIP, tr.Protocol}] = tr.Backends
 		}
 		for _, svc := range s.Services {
@@ -206,7 +216,7 @@ func judge(t *testing.T, s cluster.Snapshot, svc cluster.Service, got Result, be
 			fronts[netip.AddrPortFrom(a, p.Port)] = svc.InternalLocal
 		}
 		for _, a := range svc.ExternalIPs {
-			if !slices.ContainsFunc(got.Problems, func(q Problem) bool { return q.About.Name == svc.Key.Name }) {
+			if !slices.ContainsFunc(got.Problems, func(q Problem) bool { return q.About.Name == svc.Key.Name && q.Reason == AddressTaken }) {
 				fronts[netip.AddrPortFrom(a, p.Port)] = svc.ExternalLocal
 			}
 		}
@@ -266,8 +276,8 @@ func TestChangesCostWhatTheyTouch(t *testing.T) {
 	var changed cluster.Changes
 	changed.EndpointSlices.Add(key)
 	r := c.Update(s, changed)
-	if c.Worked() != 1 || len(r.Translations) != 10000 {
-		t.Errorf("%d services worked out, want 1; %d translations", c.Worked(), len(r.Translations))
+	if n := r.State.Count(dataplane.KindTranslation); c.Worked() != 1 || n != 10000 {
+		t.Errorf("%d services worked out, want 1; %d translations", c.Worked(), n)
 	}
 	if n := testing.AllocsPerRun(100, func() { c.Update(s, cluster.Changes{}) }); n != 0 {
 		t.Errorf("nothing changed, and it costs %v allocations", n)

@@ -113,6 +113,9 @@ func compile(s cluster.Snapshot, changed cluster.Changes, node string, o Options
 		owner:  map[netip.Addr]string{},
 		places: map[place]cluster.AttachmentID{},
 	}
+	if o.Services {
+		c.result.State = services.State // well-formed by its making
+	}
 	c.options.MTU = podMTU(o)
 	c.podCIDRs = PodCIDRs(s, node, o)
 	attachments := inOrder(s.Attachments)

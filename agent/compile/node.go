@@ -31,8 +31,11 @@ func (c *compilation) gateway() {
 	}
 }
 
+// itself is who has the addresses of the dataplane, in words.
+const itself = "the dataplane itself"
+
 func (c *compilation) lend(a netip.Addr) {
-	c.owner[a] = "the dataplane itself"
+	c.owner[a] = itself
 	c.put(dataplane.Address{Interface: lender, Prefix: whole(a)})
 }
 
@@ -45,7 +48,9 @@ func (c *compilation) host(served []cluster.Attachment) {
 		Name: name, Device: device, MTU: c.options.MTU,
 		Host: dataplane.HostSide{MTU: c.options.MTU, MaxSegments: c.maxSegments(), Neighbors: link.hostNeighbors(both()...)},
 	}
-	for _, cidr := range c.hostDestinations(served) {
+	destinations := c.hostDestinations(served)
+	i.Host.Routes = make([]dataplane.HostRoute, 0, len(destinations))
+	for _, cidr := range destinations {
 		r := dataplane.HostRoute{Dst: cidr, Source: c.nodeAddress(dataplane.FamilyOf(cidr.Addr()))}
 		if link.ethernet {
 			r.Via = cluster.Gateway(cidr.Addr())
@@ -69,7 +74,7 @@ func (c *compilation) host(served []cluster.Attachment) {
 // node, those of nodes that only the dataplane knows the way to, each attached
 // address that lies in none of them, and services.
 func (c *compilation) hostDestinations(served []cluster.Attachment) []netip.Prefix {
-	var dst []netip.Prefix
+	dst := make([]netip.Prefix, 0, len(c.podCIDRs)+len(c.remote)+len(c.serviceAddresses))
 	for _, cidr := range c.podCIDRs {
 		dst = append(dst, cidr.Masked())
 	}

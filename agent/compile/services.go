@@ -9,8 +9,7 @@ import (
 	"github.com/millrace/millrace/service"
 )
 
-// services has pods and the host translated. An address of a service ends here where it
-// has no translation: whoever connects to a port without endpoints hears of it at once.
+// services has pods and the host translated.
 func (c *compilation) services(served []cluster.Attachment, r service.Result) {
 	if !c.options.Services {
 		return
@@ -42,24 +41,22 @@ func (c *compilation) services(served []cluster.Attachment, r service.Result) {
 	if source != (dataplane.SourceNAT{}) {
 		c.put(source)
 	}
-	for _, t := range r.Translations {
-		c.result.State.Put(t) // well-formed by its making
-	}
-	for _, a := range c.serviceAddresses {
-		c.result.State.Put(dataplane.Route{Prefix: whole(a), Paths: unreachable})
-	}
 }
 
-var unreachable = []dataplane.Path{{End: dataplane.EndUnreachable}}
-
-// ownServices are the addresses of services that nobody else has here.
-func (c *compilation) ownServices(r service.Result) (own []netip.Addr) {
+// ownServices are the addresses of services that nobody else has here. The wish begins with
+// what services come to; a pod's route has taken the place of theirs, and where an address
+// is the dataplane's own, it goes.
+func (c *compilation) ownServices(r service.Result) []netip.Addr {
 	if !c.options.Services {
 		return nil
 	}
+	own := make([]netip.Addr, 0, len(r.Addresses))
 	for _, a := range r.Addresses {
-		if c.owner[a] == "" {
+		switch c.owner[a] {
+		case "":
 			own = append(own, a)
+		case itself:
+			c.result.State.Remove(dataplane.Route{Prefix: whole(a)}.Key())
 		}
 	}
 	return own

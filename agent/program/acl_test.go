@@ -318,7 +318,7 @@ func TestIntegrationACLTraps(t *testing.T) {
 		}
 		reach(t, p, want) // VPP may have set one list of the two
 
-		full := want.Clone()
+		full := want
 		list := dataplane.ACLBinding{Interface: "a"}
 		for i := range dataplane.BindingMax {
 			name := fmt.Sprintf("n/%d", i)

@@ -33,7 +33,7 @@ func Look(ctx context.Context, conn *vpp.Conn, owner string) (Sight, error) {
 		}
 	}
 	if !found { // no agent was here, and the routes are somebody else's
-		for o := range s.Clone().All() {
+		for o := range s.All() {
 			if o.Key().Kind == dataplane.KindRoute {
 				s.Remove(o.Key())
 			}

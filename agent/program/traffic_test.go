@@ -55,7 +55,7 @@ func to(port uint16) string {
 
 func (p phase) state(t *testing.T, base dataplane.State) dataplane.State {
 	t.Helper()
-	s := base.Clone()
+	s := base
 	lines := append([]string{"acl all rule=permit+reflect,0.0.0.0/0,0.0.0.0/0 rule=permit+reflect,::/0,::/0"}, p.acls...)
 	for o := range wanted(t, lines...).All() {
 		s.Put(o)

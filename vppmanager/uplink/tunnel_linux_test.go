@@ -121,7 +121,7 @@ func TestIntegrationUplinkFollowed(t *testing.T) {
 		route := dataplane.Route{Prefix: prefixes("10.9.0.0/16")[0], Paths: []dataplane.Path{
 			{Interface: p.Uplinks()[0].Interface(), Via: prefixes("192.0.2.1/32")[0].Addr()},
 		}}
-		want := have.Clone()
+		want := have
 		want.Put(route)
 		p.Apply(r.Context(), dataplane.Diff(have, want), nil, func(_ dataplane.Step, err error) {
 			if err != nil {
