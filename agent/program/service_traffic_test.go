@@ -83,13 +83,18 @@ func inside(t *testing.T, ns *netnstest.Namespace, f func() error) {
 	}
 }
 
-// ask connects once, from a port of its own unless that is 0, and returns what is said, or
-// why nothing is.
-func ask(t *testing.T, from *netnstest.Namespace, local int, network string, to netip.AddrPort) (r reply, err error) {
+// asker connects from ports that do not come twice: VPP takes a connection from one that
+// ended less than 5 s ago for the same flow, and mixes up two from one port by two services
+// to one backend.
+type asker struct{ port atomic.Int32 }
+
+// ask connects once, and returns what is said, or why nothing is.
+func (k *asker) ask(t *testing.T, from *netnstest.Namespace, network string, to netip.AddrPort) (r reply, err error) {
 	t.Helper()
-	d := net.Dialer{Timeout: time.Minute}
-	if local != 0 {
-		d.LocalAddr = &net.TCPAddr{Port: local}
+	local := 10000 + int(k.port.Add(1))
+	d := net.Dialer{Timeout: time.Minute, LocalAddr: &net.TCPAddr{Port: local}}
+	if network == "udp" {
+		d.LocalAddr = &net.UDPAddr{Port: local}
 	}
 	var c net.Conn
 	inside(t, from, func() error {
@@ -142,6 +147,7 @@ func TestIntegrationServiceMatrix(t *testing.T) {
 		reach(t, p, wish(t, s, o))
 		serve(t, a, podAddr4(0), podAddr6(0))
 		serve(t, b, podAddr4(1), podAddr6(1))
+		k := &asker{}
 		v4, v6 := []netip.Addr{podAddr4(0), podAddr4(1)}, []netip.Addr{podAddr6(0), podAddr6(1)}
 		pod4, pod6 := podAddr4(2), podAddr6(2)
 		node4, node6 := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")
@@ -169,7 +175,7 @@ func TestIntegrationServiceMatrix(t *testing.T) {
 			t.Run(tt.name+" "+tt.network+" "+tt.to, func(t *testing.T) {
 				seen := map[netip.Addr]bool{}
 				for range 60 {
-					r, err := ask(t, tt.from, 0, tt.network, netip.MustParseAddrPort(tt.to))
+					r, err := k.ask(t, tt.from, tt.network, netip.MustParseAddrPort(tt.to))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -184,23 +190,20 @@ func TestIntegrationServiceMatrix(t *testing.T) {
 			})
 		}
 		// VPP gives the ICMP error to the node itself another source, and the node drops it.
-		if _, err := ask(t, c, 0, "tcp", netip.MustParseAddrPort("10.96.0.1:81")); !errors.Is(err, syscall.EHOSTUNREACH) && !errors.Is(err, syscall.ENETUNREACH) {
+		if _, err := k.ask(t, c, "tcp", netip.MustParseAddrPort("10.96.0.1:81")); !errors.Is(err, syscall.EHOSTUNREACH) && !errors.Is(err, syscall.ENETUNREACH) {
 			t.Errorf("a port without endpoints: %v, want to be told that nobody is there", err)
 		}
-		rolling(t, p, s, o, c)
+		rolling(t, k, p, s, o, c)
 		reach(t, p, dataplane.State{})
 	})
 }
 
 // rolling takes one backend away and gives it back under new connections: none fails, and
-// while it is away none comes to it. No port of the client comes twice: VPP takes a
-// connection from one that ended less than 5 s ago for the same flow.
-func rolling(t *testing.T, p *Program, s cluster.Snapshot, o compile.Options, client *netnstest.Namespace) {
+// while it is away none comes to it.
+func rolling(t *testing.T, k *asker, p *Program, s cluster.Snapshot, o compile.Options, client *netnstest.Namespace) {
 	to := netip.MustParseAddrPort("10.96.0.1:80")
 	key := cluster.ServiceKey{Namespace: "d", Name: "both4"}
 	slice := s.EndpointSlices[key]
-	var local atomic.Int32
-	local.Store(10000)
 	for range 5 {
 		for gone := range 2 {
 			less := slice
@@ -214,7 +217,7 @@ func rolling(t *testing.T, p *Program, s cluster.Snapshot, o compile.Options, cl
 					case <-stop:
 						return
 					default:
-						if _, err := ask(t, client, int(local.Add(1)), "tcp", to); err != nil {
+						if _, err := k.ask(t, client, "tcp", to); err != nil {
 							ended <- err
 							return
 						}
@@ -223,7 +226,7 @@ func rolling(t *testing.T, p *Program, s cluster.Snapshot, o compile.Options, cl
 			}()
 			reach(t, p, wish(t, s, o))
 			for range 20 {
-				if r, err := ask(t, client, int(local.Add(1)), "tcp", to); err != nil || r.backend == slice.Endpoints[gone].Address {
+				if r, err := k.ask(t, client, "tcp", to); err != nil || r.backend == slice.Endpoints[gone].Address {
 					t.Errorf("a connection to %s, which is away: %v", r.backend, err)
 				}
 			}
