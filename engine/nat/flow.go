@@ -23,6 +23,10 @@ const (
 	// KeyOutput tells packets that go out by an interface from those that come in: VPP's
 	// location of a session.
 	KeyOutput = 1 << 9
+	// KeyPiece tells the fragments of a packet, by an identification instead of ports.
+	KeyPiece = 1 << 10
+
+	keyBits = KeyPiece<<1 - 1
 )
 
 // SessionKey names a direction of a session.
@@ -118,7 +122,10 @@ type Look struct {
 	// FromEnd says of an error that it comes from the far end of its flow itself.
 	FromEnd bool
 	Flags   uint8 // of TCP
-	Later   bool  // a fragment without a transport header; Key has no ports
+	// Piece names the packet that it is a fragment of, if Fragment; Later is one without a
+	// transport header.
+	Piece           SessionKey
+	Fragment, Later bool
 }
 
 // Look reads buf, a whole IP packet that comes in, or goes out with output KeyOutput.
@@ -133,8 +140,10 @@ func (l *Look) Look(buf *packet.Buffer, output uint32) {
 	}
 	l4 := p[u.Offset:]
 	l.Key.read(p, u.Proto, output)
+	if l.Fragment = u.Fragment && Translates(u.Proto); l.Fragment {
+		l.Piece, l.Later = pieceOf(&l.Key, p, u), u.Later
+	}
 	if u.Later {
-		l.Later = Translates(u.Proto)
 		return
 	}
 	if isError(u.Proto, l4) {
@@ -147,6 +156,17 @@ func (l *Look) Look(buf *packet.Buffer, output uint32) {
 	if l.Known && u.Proto == packet.ProtoTCP {
 		l.Flags = packet.TCP(l4).Flags()
 	}
+}
+
+// pieceOf names the packet that p is a fragment of.
+func pieceOf(k *SessionKey, p []byte, u packet.Upper) SessionKey {
+	piece := SessionKey{Tuple: k.Tuple, Kind: k.Kind | KeyPiece}
+	if k.Kind&KeyIP6 != 0 {
+		piece.Ports = packet.Fragment(p[u.FragmentHeader:]).ID()
+	} else {
+		piece.Ports = uint32(packet.IPv4(p).ID())
+	}
+	return piece
 }
 
 func (l *Look) lookError(p, icmp []byte, output uint32, fragment bool) {

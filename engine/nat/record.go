@@ -31,8 +31,8 @@ type record struct {
 
 // Bits of record.kind above those of SessionKey.Kind.
 const (
-	kindOneWay = 1 << 10 // the answer has no entry
-	kindPort   = 1 << 11 // the target's source port is one of Ports
+	kindOneWay = 1 << 11 // the answer has no entry
+	kindPort   = 1 << 12 // the target's source port is one of Ports
 )
 
 // Stages of a session.
@@ -70,7 +70,7 @@ func (r *record) fill(f *Flow, now uint32) {
 // read is fill backwards.
 func (r *record) read(f *Flow) {
 	kind, ports := r.kind.Load(), r.ports.Load()
-	f.Key = SessionKey{Kind: kind & (KeyOutput<<1 - 1)}
+	f.Key = SessionKey{Kind: kind & keyBits}
 	f.Key.Ports, f.To = uint32(ports>>32), Tuple{Ports: uint32(ports)}
 	f.Key.Addrs[0], f.To.Addrs[0] = r.from0.Load(), r.to0.Load()
 	if kind&KeyIP6 != 0 {
@@ -89,6 +89,9 @@ func (f *Flow) answers() SessionKey {
 
 // lifetime is for how many seconds the session lives without a packet.
 func (r *record) lifetime() uint32 {
+	if r.kind.Load()&KeyPiece != 0 {
+		return PieceTimeout
+	}
 	switch r.stage.Load() {
 	case stageOpen:
 		return OpenTimeout

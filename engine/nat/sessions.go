@@ -17,6 +17,8 @@ const (
 	OpenTimeout = 3600
 	// ClosedTimeout is that of a TCP connection that one end has closed or reset.
 	ClosedTimeout = 5
+	// PieceTimeout is for how long the later fragments of a packet are waited for.
+	PieceTimeout = 2
 	// DefaultMax is how many sessions there can be. VPP has no limit but its memory.
 	DefaultMax = 1 << 19
 
@@ -92,6 +94,20 @@ type Flow struct {
 	Epoch   uint32
 	OneWay  bool // answers are left alone
 	OwnPort bool // the source port of To is one of Ports
+}
+
+// AddPiece notes what the later fragments of a packet get, whose first one got to. Another
+// packet's with the same identification is forgotten. Sessions counts it as a session.
+func (s *Sessions) AddPiece(piece *SessionKey, to *Tuple, now uint32) {
+	f := Flow{Key: *piece, To: *to, Translation: NoTranslation, OneWay: true}
+	for range tries {
+		r, how := s.Add(&f, now)
+		if how != Exists || f.To == *to {
+			return // if there is no room the fragments will be missing: IP is like that
+		}
+		s.End(r)
+		f.To = *to
+	}
 }
 
 // NoTranslation is no translation's id.
@@ -217,7 +233,7 @@ const (
 const tries = 8
 
 // Add makes a session at the time now. With OwnPort it gets a free source port, which To
-// has afterwards.
+// has afterwards. If it Exists, f says what packets get by the one that does.
 func (s *Sessions) Add(f *Flow, now uint32) (Ref, Added) {
 	if s.count.Load() >= s.max && !s.recycle(now) {
 		return Ref{}, Full
@@ -225,8 +241,8 @@ func (s *Sessions) Add(f *Flow, now uint32) (Ref, Added) {
 	proto := f.Key.Protocol()
 	ports := s.portsOf(proto)
 	for range tries {
+		port, ok := uint16(0), false
 		if f.OwnPort {
-			port, ok := uint16(0), false
 			if ports != nil {
 				port, ok = ports.Take()
 			}
@@ -240,7 +256,7 @@ func (s *Sessions) Add(f *Flow, now uint32) (Ref, Added) {
 			return r, how
 		}
 		if f.OwnPort {
-			ports.Put(uint16(f.To.Ports >> 16))
+			ports.Put(port)
 		}
 		past := how == Clash && s.over(r, now)
 		if past {
@@ -263,6 +279,7 @@ func (s *Sessions) insert(f *Flow, now uint32) (Ref, Added) {
 	defer s.unlock(n, m)
 	var found Found
 	if s.look(one, &f.Key, hash, &found) || s.look(two, &f.Key, hash, &found) {
+		f.To, f.Translation, f.Epoch = found.To, found.Translation, found.Epoch
 		return found.Ref, Exists
 	}
 	forth, home := empty(one, two), (*atomic.Uint64)(nil)

@@ -185,7 +185,8 @@ type Info struct {
 	Lifetime    uint32 // seconds without a packet after which it ends
 }
 
-// All yields the sessions there are, in no order, while others come and go.
+// All yields the sessions there are, in no order, while others come and go. What is noted
+// for fragments is left out.
 func (s *Sessions) All(now uint32) iter.Seq[Info] {
 	return func(yield func(Info) bool) {
 		for r := range s.all() {
@@ -194,7 +195,7 @@ func (s *Sessions) All(now uint32) iter.Seq[Info] {
 			rec.read(&f)
 			i := Info{Translation: f.Translation, Proto: f.Key.Protocol(), Idle: max(now, rec.stamp.Load()) - rec.stamp.Load(),
 				Lifetime: rec.lifetime()}
-			if rec.version.Load() != r.version || s.over(r, now) {
+			if rec.version.Load() != r.version || s.over(r, now) || f.Key.Kind&KeyPiece != 0 {
 				continue
 			}
 			ip6 := f.Key.Kind&KeyIP6 != 0

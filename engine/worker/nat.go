@@ -64,27 +64,30 @@ func (c *crossing) in(hash func(fields uint32) uint32, size uint32) crossed {
 		return c.rewrite()
 	}
 	k := &c.look.Key
-	if c.look.Error {
+	_, dst := addressesOf(&k.Tuple, c.ip6())
+	switch {
+	case c.look.Later:
+		if has, _ := b.nat.Tables.VIP(dst); has {
+			return c.drop(natPiece)
+		}
+		return unchanged
+	case !c.look.Known || c.look.Error || k.Protocol() == packet.ProtoICMP || k.Protocol() == packet.ProtoICMPv6:
 		return unchanged
 	}
-	_, dst := addressesOf(&k.Tuple, c.ip6())
-	if c.look.Known && k.Protocol() != packet.ProtoICMP && k.Protocol() != packet.ProtoICMPv6 {
-		if t := b.nat.Tables.Find(dst, uint16(k.Ports), k.Protocol()); t != nil {
-			if to := t.Pick(hash(t.HashFields)); to != nil {
-				f := nat.Flow{Key: *k, To: k.Tuple, Translation: t.ID, Epoch: b.generation, OneWay: t.NoReturn}
-				setDestination(&f.To, to.Dst)
-				if row := c.w.count.Translations; uint64(t.ID) < uint64(len(row)) {
-					row[t.ID].add(1, uint64(size))
-				}
-				return c.begin(&f)
-			}
-		}
+	t := b.nat.Tables.Find(dst, uint16(k.Ports), k.Protocol())
+	if t == nil {
+		return unchanged
 	}
-	if _, only := b.nat.Tables.VIP(dst); only {
-		c.w.drop(Blackholed, c.buf.RxInterface)
-		return gone
+	to := t.Pick(hash(t.HashFields))
+	if to == nil {
+		return unchanged
 	}
-	return unchanged
+	f := nat.Flow{Key: *k, To: k.Tuple, Translation: t.ID, Epoch: b.generation, OneWay: t.NoReturn}
+	setDestination(&f.To, to.Dst)
+	if row := c.w.count.Translations; uint64(t.ID) < uint64(len(row)) {
+		row[t.ID].add(1, uint64(size))
+	}
+	return c.begin(&f)
 }
 
 // out translates a packet that goes out by an interface. Our own have no flows.
@@ -96,7 +99,7 @@ func (c *crossing) out(out uint32) crossed {
 		return c.rewrite()
 	}
 	k := &c.look.Key
-	if !c.look.Known || c.look.Error || c.w.isOwn(c.buf) {
+	if !c.look.Known && !c.look.Later || c.look.Error || c.w.isOwn(c.buf) {
 		return unchanged
 	}
 	o := nat.Outgoing{In: c.buf.RxInterface, Out: out}
@@ -105,14 +108,21 @@ func (c *crossing) out(out uint32) crossed {
 	if !source.IsValid() {
 		return unchanged
 	}
+	if c.look.Later {
+		return c.drop(natPiece)
+	}
 	f := nat.Flow{Key: *k, To: k.Tuple, Translation: nat.NoTranslation, Epoch: b.generation, OwnPort: true}
 	setSource(&f.To, source)
 	return c.begin(&f)
 }
 
-// find looks for the packet's session.
+// find looks for the packet's session, or for what is noted of the packet that it is a
+// fragment of.
 func (c *crossing) find() bool {
 	s := c.w.batch.nat.Sessions
+	if c.look.Later {
+		return s.Find(&c.look.Piece, &c.found)
+	}
 	if !c.look.Known || !s.Find(&c.look.Key, &c.found) {
 		return false
 	}
@@ -145,6 +155,9 @@ func (c *crossing) rewrite() crossed {
 	t := c.found.To.Target(c.ip6())
 	if nat.Rewrite(c.buf, &t, c.look.FromEnd) != packet.OK {
 		return unchanged // an error about something that cannot be told
+	}
+	if c.look.Fragment && !c.look.Later {
+		c.w.batch.nat.Sessions.AddPiece(&c.look.Piece, &c.found.To, c.w.batch.clock)
 	}
 	return changed
 }
@@ -318,7 +331,7 @@ func (w *Worker) depart(v *vector, i uint8, out *Interface) {
 
 // lone reports whether what was found holds for the packet only.
 func (c *crossing) lone(k *flowKey) bool {
-	return c.look.Error || k.f&keyFragment != 0 || !c.look.Known && nat.Translates(uint8(k.f))
+	return c.look.Error || c.look.Fragment || !c.look.Known && nat.Translates(uint8(k.f))
 }
 
 // flags are those that its session knows of, as flowState.note has it.

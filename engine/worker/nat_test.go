@@ -262,14 +262,53 @@ func TestNATExhausted(t *testing.T) {
 	}
 }
 
-// TestNATOnlyVIP: an address that is nobody's but a service's is not forwarded to.
-func TestNATOnlyVIP(t *testing.T) {
+// TestNATOneWay: a translation may leave answers alone.
+func TestNATOneWay(t *testing.T) {
 	r := newRig(t, nil)
-	r.service(packet.ProtoUDP, "10.96.0.1:80", 1, func(x *nat.Translation) { x.RealIP = false }, "10.0.2.2:8080")
-	r.twice(step{1, udp("10.0.1.2:1000", "10.96.0.1:81"), "-"}, step{1, ping("10.0.1.2:1", "10.96.0.1:0", 8), "-"})
 	r.service(packet.ProtoUDP, "10.96.0.1:80", 1, func(x *nat.Translation) { x.NoReturn = true }, "10.0.2.2:8080")
 	r.twice(step{1, udp("10.0.1.2:1000", "10.96.0.1:80"), "2: udp 10.0.1.2:1000>10.0.2.2:8080 ttl 63"},
 		step{2, udp("10.0.2.2:8080", "10.0.1.2:1000"), "1: udp 10.0.2.2:8080>10.0.1.2:1000 ttl 63"})
+}
+
+// TestNATFragments: later fragments get the addresses of the first; those that come before
+// it are dropped where they would have to be changed.
+func TestNATFragments(t *testing.T) {
+	r := newRig(t, nil)
+	r.service(packet.ProtoUDP, "10.96.0.1:80", 1, nil, "10.0.2.2:8080")
+	r.service(packet.ProtoUDP, "[fd00:96::1]:80", 1, nil, "[fd00:2::2]:8080")
+	piece := func(p wire, id uint16, later bool) wire {
+		p.id, p.first, p.later = id, !later, later
+		return p
+	}
+	four, six := udp("10.0.1.2:1000", "10.96.0.1:80"), udp("[fd00:1::2]:1000", "[fd00:96::1]:80")
+	back, out := udp("10.0.2.2:8080", "10.0.1.2:1000"), udp("10.0.1.2:1000", "192.0.2.1:53")
+	r.twice(step{1, piece(four, 7, true), "-"}, step{1, piece(six, 7, true), "-"}, step{1, piece(out, 7, true), "-"})
+	r.twice(
+		step{1, piece(four, 7, false), "2: udp 10.0.1.2:1000>10.0.2.2:8080 ttl 63"},
+		step{1, piece(four, 7, true), "2: later of 17 10.0.1.2>10.0.2.2 ttl 63"},
+		step{1, piece(four, 8, true), "-"},
+		step{2, piece(back, 7, false), "1: udp 10.96.0.1:80>10.0.1.2:1000 ttl 63"},
+		step{2, piece(back, 7, true), "1: later of 17 10.96.0.1>10.0.1.2 ttl 63"},
+		step{2, piece(back, 8, true), "1: later of 17 10.0.2.2>10.0.1.2 ttl 63"},
+		step{1, piece(six, 7, false), "2: udp [fd00:1::2]:1000>[fd00:2::2]:8080 ttl 63"},
+		step{1, piece(six, 7, true), "2: later of 17 fd00:1::2>fd00:2::2 ttl 63"},
+		step{1, piece(out, 7, false), "3: udp 10.0.0.1:49152>192.0.2.1:53 ttl 63"},
+		step{1, piece(out, 7, true), "3: later of 17 10.0.0.1>192.0.2.1 ttl 63"},
+	)
+	// The same identification again, of another flow.
+	r.service(packet.ProtoUDP, "10.96.0.1:80", 1, nil, "10.0.2.3:8080")
+	r.steps(step{1, piece(four, 7, false), "2: udp 10.0.1.2:1000>10.0.2.3:8080 ttl 63"},
+		step{1, piece(four, 7, true), "2: later of 17 10.0.1.2>10.0.2.3 ttl 63"})
+	r.tick(4)
+	r.steps(step{1, piece(four, 7, true), "-"})
+	for _, c := range []struct {
+		output, v6 bool
+		want       uint64
+	}{{false, false, 5}, {false, true, 2}, {true, false, 2}} {
+		if got := r.w.count.Errors[natReason(natPiece, c.output, c.v6)]; got != c.want {
+			t.Errorf("output %v IPv6 %v: %d dropped, want %d", c.output, c.v6, got, c.want)
+		}
+	}
 }
 
 // TestNATOff: where the features are off nothing is translated.

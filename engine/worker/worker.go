@@ -19,6 +19,8 @@
 //     VPP's sessions know of no edit until they time out, which busy ones never do.
 //   - A client that speaks from one port to one backend by two services at a time is shown
 //     to the backend by two ports, as Linux does it; VPP mixes the answers up.
+//   - Later fragments get the addresses that the first one got, for two seconds. Those that
+//     come before it are dropped if they are for a service or to go out with another source.
 //   - A flow that nothing translates is looked for once a second: it may take so long until
 //     its packets belong to a session that begins with a packet of another flow.
 //
