@@ -15,6 +15,7 @@ type Uplink struct {
 	Link      string         // the kernel's name of the network card, if it is shared
 	MTU       uint32         // bytes at L3
 	Whole     bool           // takes TCP packets above the MTU, and has them cut
+	HostLink  bool           // there is a link to the host beside it, by which the host uses it
 	Addresses []netip.Addr   // the host's, in order
 	Subnets   []netip.Prefix // what is attached to it, in order
 }
@@ -41,12 +42,15 @@ const uplinkMark = "uplink:"
 // Interface is the name by which objects refer to the uplink.
 func (u Uplink) Interface() string { return uplinkMark + u.Name }
 
-// IsUplink tells the names that Interface returns.
+// HostInterface is the name by which objects refer to the link to the host beside it.
+func (u Uplink) HostInterface() string { return u.Interface() + "/host" }
+
+// IsUplink tells the names that Interface and HostInterface return.
 func IsUplink(name string) bool { return strings.HasPrefix(name, uplinkMark) }
 
 // Equal says whether both are the same.
 func (u Uplink) Equal(o Uplink) bool {
-	return u.Name == o.Name && u.Mode == o.Mode && u.Link == o.Link && u.MTU == o.MTU && u.Whole == o.Whole && slices.Equal(u.Addresses, o.Addresses) && slices.Equal(u.Subnets, o.Subnets)
+	return u.Name == o.Name && u.Mode == o.Mode && u.Link == o.Link && u.MTU == o.MTU && u.Whole == o.Whole && u.HostLink == o.HostLink && slices.Equal(u.Addresses, o.Addresses) && slices.Equal(u.Subnets, o.Subnets)
 }
 
 // Attached says whether an address lies in one of the uplink's subnets.

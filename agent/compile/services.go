@@ -23,13 +23,7 @@ func (c *compilation) services(served []cluster.Attachment, r service.Result) {
 			c.result.Owners[n.Key()] = a.ID
 		}
 	}
-	// Without uplinks, what is outside is behind the host: the way back of connections that
-	// come from there, or from the host itself, has to lead through here.
-	side := dataplane.NATOuter
-	if len(c.options.Uplinks) > 0 {
-		side = dataplane.NATHost
-	}
-	c.put(dataplane.NATInterface{Interface: hostInterface(c.options.HostName), Side: side})
+	c.outerSides()
 	var source dataplane.SourceNAT
 	for _, a := range cluster.NodeAddresses(c.podCIDRs) {
 		if a.Is4() {
@@ -41,6 +35,30 @@ func (c *compilation) services(served []cluster.Attachment, r service.Result) {
 	if source != (dataplane.SourceNAT{}) {
 		c.put(source)
 	}
+}
+
+// outerSides has translated what comes from, and goes to, the host and other nodes. The way
+// back of a connection of theirs that goes on to neither of this node's pods has to lead
+// through here, and so it gets another source. Not so the host's own by an uplink's link: what
+// is for the host comes by that uplink, and from there by that link.
+func (c *compilation) outerSides() {
+	c.put(dataplane.NATInterface{Interface: hostInterface(c.options.HostName), Side: dataplane.NATOuter})
+	for _, u := range c.options.Uplinks {
+		c.put(dataplane.NATInterface{Interface: u.Interface(), Side: dataplane.NATOuter})
+		if u.HostLink {
+			c.put(dataplane.NATInterface{Interface: u.HostInterface(), Side: dataplane.NATPod})
+		}
+	}
+	for o := range c.result.State.AllOf(dataplane.KindInterface) {
+		if i := o.(dataplane.Interface); isTunnel(i) {
+			c.put(dataplane.NATInterface{Interface: i.Name, Side: dataplane.NATOuter})
+		}
+	}
+}
+
+func isTunnel(i dataplane.Interface) bool {
+	_, ok := i.Device.(dataplane.VXLAN)
+	return ok
 }
 
 // ownServices are the addresses of services that nobody else has here. The wish begins with

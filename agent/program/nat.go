@@ -110,12 +110,17 @@ func (p *Program) observeNAT(ctx context.Context, s *dataplane.State) error {
 	return p.observeNATInterfaces(ctx, s)
 }
 
-// observeNATInterfaces asks for each of our interfaces whether the features are on. One
-// with some of them only is of an unknown side, which the next plan repairs.
+// observeNATInterfaces asks for each of our interfaces, and the manager's, whether the
+// features are on. One with some of them only is of an unknown side, which the next plan
+// repairs.
 func (p *Program) observeNATInterfaces(ctx context.Context, s *dataplane.State) error {
 	p.nat.on = map[string][len(natFeatures)]bool{}
+	all := p.foreign()
 	for name, port := range p.ports {
-		on, err := p.askNAT(ctx, port.index)
+		all[name] = port.index
+	}
+	for name, index := range all {
+		on, err := p.askNAT(ctx, index)
 		if err != nil {
 			return err
 		}

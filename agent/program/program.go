@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 
 	"go.fd.io/govpp/binapi/fib"
 
@@ -134,6 +135,9 @@ func (p *Program) index(name string) (uint32, error) {
 	}
 	if u, ok := p.uplinks[name]; ok {
 		return u.index, nil
+	}
+	if u, ok := p.uplinks[strings.TrimSuffix(name, hostSuffix)]; ok && u.HostLink {
+		return u.host, nil
 	}
 	return 0, fmt.Errorf("no interface is called %s", name)
 }

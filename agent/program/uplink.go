@@ -18,15 +18,28 @@ import (
 )
 
 // An uplink NAME of the manager (package vppmanager/uplink) has beside it a loopback
-// NAME/own with the host's addresses. What is attached to it are routes of the plain API
+// NAME/own with the host's addresses and, unless it is shared, the link NAME/host. What is attached to it are routes of the plain API
 // source in its table. Whether it is shared stands in its settings.
-const ownSuffix = "/own"
+const ownSuffix, hostSuffix = "/own", "/host"
 
 // uplinkPort is an uplink and what the machine calls it.
 type uplinkPort struct {
 	dataplane.Uplink
 	index uint32
 	table uint32
+	host  uint32 // its link to the host, if it has one
+}
+
+// foreign are the manager's interfaces that objects may name.
+func (p *Program) foreign() map[string]uint32 {
+	all := map[string]uint32{}
+	for name, u := range p.uplinks {
+		all[name] = u.index
+		if u.HostLink {
+			all[u.HostInterface()] = u.host
+		}
+	}
+	return all
 }
 
 // Uplinks are those that the machine had at the last Observe, in order of their names.
@@ -74,6 +87,9 @@ func (p *Program) observeUplinks(ctx context.Context, _ *dataplane.State) error 
 		}
 		if err := p.uplinkAddresses(ctx, &u, own.SwIfIndex); err != nil {
 			return fmt.Errorf("uplink %s: %w", name, err)
+		}
+		if host, ok := sites[name+hostSuffix]; ok {
+			u.HostLink, u.host = true, uint32(host.SwIfIndex)
 		}
 		p.uplinks[u.Interface()] = u
 	}

@@ -70,6 +70,7 @@ func Law() []Room {
 		{Path: "internal/steer", Owns: "the XDP program by which a network card is shared, and its maps"},
 		{Path: "internal/hoststate", Owns: "what a host is like, as text to compare, for tests"},
 		{Path: "internal/machinetest", Owns: "dataplanes for tests: the engine, and VPP where there is one", May: []string{"engine", "vpp", "internal/netnstest"}},
+		{Path: "internal/servicetest", Owns: "both ends of connections by services, for tests", May: []string{"internal/netnstest"}},
 		{Path: "internal/flowtest", Owns: "numbered flows between namespaces, for tests", May: []string{"internal/netnstest"}},
 		{Path: "internal/vmtest", Owns: "a virtual machine with NICs and an IOMMU, for tests", May: []string{"engine", "vpp", "internal/hoststate"}},
 		{Path: "internal/kubetest", Owns: "a real Kubernetes API server for tests"},
