@@ -75,6 +75,7 @@ func uplink(text string) dataplane.Uplink {
 	if u.Mode == dataplane.UplinkShare {
 		u.Link = u.Name
 	}
+	u.HostLink = u.Mode == dataplane.UplinkOwn
 	for _, a := range parts[3:] {
 		p := netip.MustParsePrefix(a)
 		u.Addresses, u.Subnets = append(u.Addresses, p.Addr()), append(u.Subnets, p.Masked())

@@ -220,5 +220,6 @@ func TestIntegrationRolling(t *testing.T) {
 				}
 			}
 		}
+		reach(t, p, dataplane.State{})
 	})
 }

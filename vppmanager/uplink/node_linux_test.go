@@ -35,6 +35,7 @@ func (r *rig) agent(pod *netnstest.Namespace) *program.Program {
 		Pod:       cluster.PodKey{Namespace: "default", Name: "pod"},
 		Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd01::2")}, Revision: 1,
 	}})
+	s.Services, s.EndpointSlices, s.Pods = r.facts.Services, r.facts.EndpointSlices, r.facts.Pods
 	for name, n := range s.Nodes {
 		if r.only6 {
 			n.Addresses = n.Addresses[1:]
@@ -54,7 +55,7 @@ func (r *rig) agent(pod *netnstest.Namespace) *program.Program {
 		r.Fatalf("the agent takes for its own:\n%s", have)
 	}
 	r.learnt(p)
-	o.Uplinks, o.Encapsulation = p.Uplinks(), r.encapsulation
+	o.Uplinks, o.Encapsulation, o.Services = p.Uplinks(), r.encapsulation, len(s.Services) > 0
 	tun, err := p.CanTun(r.Context())
 	if err != nil {
 		r.Fatal(err)
@@ -89,7 +90,7 @@ func (r *rig) learnt(p *program.Program) {
 	r.Helper()
 	var want []dataplane.Uplink
 	for _, u := range r.uplinks {
-		k := dataplane.Uplink{Name: u.Name, MTU: uint32(u.MTU), Whole: true}
+		k := dataplane.Uplink{Name: u.Name, MTU: uint32(u.MTU), Whole: true, HostLink: true}
 		for _, a := range u.Addresses {
 			k.Addresses, k.Subnets = append(k.Addresses, a.Addr()), append(k.Subnets, a.Masked())
 		}

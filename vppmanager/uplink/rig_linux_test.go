@@ -15,6 +15,7 @@ import (
 
 	"github.com/millrace/millrace/agent/compile"
 	"github.com/millrace/millrace/agent/program"
+	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/dataplane"
 	"github.com/millrace/millrace/internal/machinetest"
 	"github.com/millrace/millrace/internal/netnstest"
@@ -33,6 +34,7 @@ type rig struct {
 	conn    *vpp.Conn
 	uplinks []startup.Uplink
 
+	facts         cluster.Snapshot      // services, and pods by their names
 	encapsulation compile.Encapsulation // of the agent's packets to other nodes
 	only6         bool                  // the nodes have no IPv4 addresses
 }
