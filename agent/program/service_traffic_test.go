@@ -2,11 +2,9 @@ package program
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -127,9 +125,8 @@ func beyond(t *testing.T) place {
 	return place{"behind the host", ns, netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("2001:db8:5::7")}
 }
 
-// serving starts a machine that serves serviceFacts with three pods, two of which are
-// backends, as the node is.
-func serving(t *testing.T, m machinetest.Machine) (p *Program, s cluster.Snapshot, o compile.Options, pods []*netnstest.Namespace, backends []*servicetest.Backend) {
+// starting starts a machine, and says what pods on it are made of.
+func starting(t *testing.T, m machinetest.Machine) (p *Program, o compile.Options) {
 	t.Helper()
 	m.Start(t)
 	p = program(t, m.Connect(t))
@@ -141,26 +138,30 @@ func serving(t *testing.T, m machinetest.Machine) (p *Program, s cluster.Snapsho
 		o.Device = compile.DeviceVeth
 	}
 	nodeAddresses(t)
-	for range 3 {
-		pods = append(pods, netnstest.New(t))
-	}
-	s = node(pods...)
-	facts, err := cluster.ParseSnapshot(serviceFacts)
+	return p, o
+}
+
+// withFacts adds the services of a text, and the pods by their names.
+func withFacts(t *testing.T, s cluster.Snapshot, text string) cluster.Snapshot {
+	t.Helper()
+	facts, err := cluster.ParseSnapshot(text)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Services, s.EndpointSlices, s.Pods = facts.Services, facts.EndpointSlices, facts.Pods
-	reach(t, p, wish(t, s, o))
-	backends = slices.Concat(servicetest.Serve(t, pods[0], 8080, podAddr4(0), podAddr6(0)), servicetest.Serve(t, pods[1], 8080, podAddr4(1), podAddr6(1)))
-	servicetest.Serve(t, nil, 8080, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1"))
-	return p, s, o, pods, backends
+	return s
 }
 
 // TestIntegrationServiceMatrix makes real connections, and wants the backends and the source
 // that Kubernetes promises.
 func TestIntegrationServiceMatrix(t *testing.T) {
 	natMachines(t, func(t *testing.T, m machinetest.Machine) {
-		p, _, _, pods, _ := serving(t, m)
+		p, o := starting(t, m)
+		pods := []*netnstest.Namespace{netnstest.New(t), netnstest.New(t), netnstest.New(t)}
+		reach(t, p, wish(t, withFacts(t, node(pods...), serviceFacts), o))
+		servicetest.Serve(t, pods[0], 8080, podAddr4(0), podAddr6(0))
+		servicetest.Serve(t, pods[1], 8080, podAddr4(1), podAddr6(1))
+		servicetest.Serve(t, nil, 8080, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1"))
 		var clients servicetest.Clients
 		clients.Check(t, matrix(pods,
 			place{"a pod", pods[2], podAddr4(2), podAddr6(2)},
@@ -172,52 +173,6 @@ func TestIntegrationServiceMatrix(t *testing.T) {
 			_, err := clients.Ask(t, pods[2], netip.Addr{}, "tcp", netip.MustParseAddrPort(to))
 			if !errors.Is(err, syscall.EHOSTUNREACH) && !errors.Is(err, syscall.ENETUNREACH) {
 				t.Errorf("a port without endpoints: %v, want to be told that nobody is there", err)
-			}
-		}
-		reach(t, p, dataplane.State{})
-	})
-}
-
-// TestIntegrationRolling takes one backend away and gives it back under new connections: none
-// fails, and while it is away none comes to it.
-func TestIntegrationRolling(t *testing.T) {
-	natMachines(t, func(t *testing.T, m machinetest.Machine) {
-		p, s, o, pods, _ := serving(t, m)
-		var clients servicetest.Clients
-		to := netip.MustParseAddrPort("10.96.0.1:80")
-		ask := func() (servicetest.Reply, error) { return clients.Ask(t, pods[2], netip.Addr{}, "tcp", to) }
-		key := cluster.ServiceKey{Namespace: "d", Name: "both4"}
-		slice := s.EndpointSlices[key]
-		for range 5 {
-			for gone := range 2 {
-				less := slice
-				less.Endpoints = slices.Delete(slices.Clone(slice.Endpoints), gone, gone+1)
-				s.EndpointSlices[key] = less
-				stop, ended := make(chan struct{}), make(chan error)
-				go func() {
-					defer close(ended)
-					for {
-						select {
-						case <-stop:
-							return
-						default:
-							if _, err := ask(); err != nil {
-								ended <- err
-								return
-							}
-						}
-					}
-				}()
-				reach(t, p, wish(t, s, o))
-				for range 20 {
-					if r, err := ask(); err != nil || r.Backend == slice.Endpoints[gone].Address {
-						t.Errorf("a connection to %s, which is away: %v", r.Backend, err)
-					}
-				}
-				close(stop)
-				if err := <-ended; err != nil {
-					t.Error(fmt.Errorf("a new connection failed: %w", err))
-				}
 			}
 		}
 		reach(t, p, dataplane.State{})

@@ -4,7 +4,6 @@
 package servicetest
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -30,6 +29,7 @@ type Backend struct {
 	listener  *net.TCPListener
 	datagrams *net.UDPConn
 	running   sync.WaitGroup
+	answers   atomic.Int64
 }
 
 // Serve answers over TCP and UDP on a port of addresses in a namespace, nil is the test's
@@ -61,12 +61,22 @@ func (b *Backend) Close() {
 	b.running.Wait()
 }
 
+// Drain closes it when nobody has come for a while: what was on its way when the last
+// client was sent here has arrived by then.
+func (b *Backend) Drain() {
+	for before := int64(-1); b.answers.Load() != before; time.Sleep(200 * time.Millisecond) {
+		before = b.answers.Load()
+	}
+	b.Close()
+}
+
 func (b *Backend) stream() {
 	for {
 		c, err := b.listener.AcceptTCP()
 		if err != nil {
 			return
 		}
+		b.answers.Add(1)
 		fmt.Fprintf(c, "%s %s", b.addr, c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr())
 		c.Close()
 	}
@@ -78,6 +88,7 @@ func (b *Backend) echo() {
 		if err != nil {
 			return
 		}
+		b.answers.Add(1)
 		_, _ = b.datagrams.WriteToUDPAddrPort(fmt.Appendf(nil, "%s %s", b.addr, from.Addr()), from)
 	}
 }
@@ -116,21 +127,30 @@ func (k *Clients) Ask(t testing.TB, ns *netnstest.Namespace, from netip.Addr, ne
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(patience)) // one that fails shows in what follows
-	if network == "udp" {
-		if _, err = c.Write([]byte("?")); err != nil {
-			return r, err
-		}
-	}
-	buffer := make([]byte, 128)
-	n, err := c.Read(buffer)
-	if err != nil && !errors.Is(err, io.EOF) {
+	said, err := hear(c, network)
+	if err != nil {
 		return r, err
 	}
 	var backend, client string
-	if _, err := fmt.Sscan(string(buffer[:n]), &backend, &client); err != nil {
-		return r, fmt.Errorf("%q is no answer: %w", buffer[:n], err)
+	if _, err := fmt.Sscan(said, &backend, &client); err != nil {
+		return r, fmt.Errorf("%q is no answer: %w", said, err)
 	}
 	return Reply{netip.MustParseAddr(backend), netip.MustParseAddr(client)}, nil
+}
+
+// hear returns all that is said. A stream is read to its end, so that the backend is the
+// first to close it, and the client's port is free at once.
+func hear(c net.Conn, network string) (string, error) {
+	if network != "udp" {
+		all, err := io.ReadAll(c)
+		return string(all), err
+	}
+	if _, err := c.Write([]byte("?")); err != nil {
+		return "", err
+	}
+	buffer := make([]byte, 128)
+	n, err := c.Read(buffer)
+	return string(buffer[:n]), err
 }
 
 func (k *Clients) local(from netip.Addr, network string) net.Addr {
