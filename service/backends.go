@@ -26,6 +26,12 @@ func Protocol(p corev1.Protocol) (uint8, bool) {
 	return n, ok
 }
 
+// Served says whether a protocol is translated in an address's family: VPP's cnat looks for
+// ports of SCTP in IPv4 alone.
+func Served(protocol uint8, a netip.Addr) bool {
+	return a.Is4() || protocol != protocols[corev1.ProtocolSCTP]
+}
+
 var protocols = map[corev1.Protocol]uint8{corev1.ProtocolTCP: 6, corev1.ProtocolUDP: 17, corev1.ProtocolSCTP: 132}
 
 // work fills in what a service wants, and what it does not get.
@@ -43,6 +49,10 @@ func (c *Compiler) work(s cluster.Snapshot, h *held) {
 		all := c.backends(s, parts, port)
 		for _, own := range fact.ClusterIPs {
 			mine := only(all, func(b backend) bool { return b.at.Addr().Is4() == own.Is4() })
+			if !Served(protocol, own) {
+				mine = nil
+				h.problem(SCTPOverIPv6, "port %d: SCTP to %s is not translated: cnat knows it over IPv4 only", port.Port, own)
+			}
 			cluster := netip.AddrPortFrom(own, port.Port)
 			internal := want{c.choose(mine, fact.InternalLocal, fact.TrafficPreference), cluster}
 			external := want{c.choose(mine, fact.ExternalLocal, fact.TrafficPreference), cluster}

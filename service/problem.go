@@ -20,6 +20,7 @@ type Reason string
 
 const (
 	ProtocolUnknown      Reason = "ProtocolNotTranslated"
+	SCTPOverIPv6         Reason = "SCTPOverIPv6Unsupported"
 	AffinityTimeout      Reason = "AffinityTimeoutUnsupported"
 	SourceRangesUnserved Reason = "SourceRangesUnsupported"  // the address is not served
 	AddressTaken         Reason = "ServiceAddressTaken"      // by another service

@@ -80,6 +80,9 @@ endpointslice d/t service=web port=http:8081/TCP endpoint="10.1.0.5 node=n1 read
 service d/web clusterip=10.96.0.1 external-local=true healthcheck=32000
 service d/other clusterip=10.96.0.2 external-local=true healthcheck=31000
 service d/everywhere clusterip=10.96.0.3 healthcheck=33000`, "check 31000 Service d/other: 0\ncheck 32000 Service d/web: 1\n"},
+		{"SCTP", `endpointslice d/s service=web port=:9/SCTP endpoint="10.1.0.5 node=n1 ready=true" endpoint="fd01::5 node=n1 ready=true"
+service d/web clusterip=10.96.0.1 clusterip=fd96::1 port=:9/SCTP`,
+			"translation sctp 10.96.0.1:9 backend=10.1.0.5:9\nService d/web: SCTPOverIPv6Unsupported: port 9: SCTP to fd96::1 is not translated: cnat knows it over IPv4 only\n"},
 		{"nothing in a family that a service does not have", three + "service d/web clusterip=10.96.0.1 externalip=2001:db8::9 port=http:80/TCP/30080 internal-local=true external-local=true",
 			"translation tcp 10.96.0.1:80 backend=10.1.0.5:8080\ntranslation tcp 192.0.2.1:30080 backend=10.1.0.5:8080\n"},
 		{"two want one address", three + `service d/web clusterip=10.96.0.1 externalip=203.0.113.1 port=http:80/TCP internal-local=true external-local=true

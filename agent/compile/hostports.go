@@ -56,7 +56,7 @@ type hostPortError struct {
 	error
 }
 
-// hostPort adds the translations of one port, all or none.
+// hostPort adds the translations of one port, none if somebody else has it.
 func (c *compilation) hostPort(a cluster.Attachment, p cluster.HostPort) *hostPortError {
 	protocol, ok := service.Protocol(p.Protocol)
 	if !ok {
@@ -67,9 +67,14 @@ func (c *compilation) hostPort(a cluster.Attachment, p cluster.HostPort) *hostPo
 		return &hostPortError{service.HostIPUnknown, fmt.Errorf("hostPort %d: hostIP %s is no InternalIP of the node: it is not served", p.Port, p.HostIP)}
 	}
 	var wanted []dataplane.Translation
+	var unserved *hostPortError
 	for _, address := range at {
 		to, ok := firstOf(a, dataplane.FamilyOf(address))
 		if !ok {
+			continue
+		}
+		if !service.Served(protocol, address) {
+			unserved = &hostPortError{service.SCTPOverIPv6, fmt.Errorf("hostPort %d: SCTP to %s is not translated: cnat knows it over IPv4 only", p.Port, address)}
 			continue
 		}
 		t := dataplane.Translation{
@@ -85,7 +90,7 @@ func (c *compilation) hostPort(a cluster.Attachment, p cluster.HostPort) *hostPo
 		c.result.Owners[t.Key()] = a.ID
 		c.result.NodePorts = append(c.result.NodePorts, service.NodePort{At: t.VIP, Protocol: protocol, To: t.Backends[0]})
 	}
-	return nil
+	return unserved
 }
 
 // firstOf is an attachment's address of a family.
