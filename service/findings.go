@@ -37,10 +37,9 @@ func (n *findings) place(f front, t dataplane.Translation) {
 	}
 }
 
-// nodePort notes that a front is the node's.
+// nodePort notes where the node itself goes for a front.
 func (n *findings) nodePort(p NodePort) {
 	f := front{p.At, p.Protocol}
-	n.dropAddress(f)
 	if n.ports[f] != p.To {
 		n.ports[f], n.stale.ports = p.To, true
 	}
@@ -48,7 +47,6 @@ func (n *findings) nodePort(p NodePort) {
 
 // address notes that a front is at an address of services alone.
 func (n *findings) address(f front) {
-	n.dropPort(f)
 	a := f.at.Addr()
 	fronts := n.fronts[a]
 	if len(fronts) == 0 {

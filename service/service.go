@@ -25,8 +25,9 @@ type Result struct {
 	State dataplane.State
 	// Addresses are those of the services themselves, in order, without the node's own.
 	Addresses []netip.Addr
-	// NodePorts are the ports at which the node's own addresses answer, by protocol and
-	// address, with or without backends.
+	// NodePorts are the ports at which the node's own addresses answer, with or without
+	// backends, and those of services of which the node itself is a backend, by protocol
+	// and address.
 	NodePorts []NodePort
 	// HealthChecks are what load balancers outside ask this node for, by port.
 	HealthChecks []HealthCheck
@@ -45,13 +46,14 @@ func (h HealthCheck) compare(o HealthCheck) int {
 	return cmp.Or(cmp.Compare(h.Port, o.Port), cmp.Compare(h.About.String(), o.About.String()))
 }
 
-// NodePort is a port of the node itself that leads elsewhere. What comes for it has to reach
-// the dataplane, which has a Translation for it. Connections of the node itself never do:
-// the kernel takes its own addresses for itself, and has to be told where to go instead.
+// NodePort is where the node's own connections to a port go instead. The dataplane has a
+// Translation of it for those of others. The node's own to its own addresses never reach it:
+// the kernel takes them for itself. And those that the dataplane would send back to the node
+// would come with the node's address at both ends, which no kernel takes.
 type NodePort struct {
 	At       netip.AddrPort
 	Protocol uint8
-	To       netip.AddrPort // the same at the service's cluster address, or a pod's port
+	To       netip.AddrPort // a backend on the node itself, else the service's cluster address; of a hostPort, the pod's
 }
 
 // Compare orders by protocol, then address and port.
@@ -211,11 +213,23 @@ func (c *Compiler) settle(f front) {
 	}
 	h := c.services[owners[0]]
 	w := h.wants[f]
+	ofNode := slices.Contains(c.addresses, f.at.Addr())
 	c.found.place(f, dataplane.Translation{VIP: f.at, Protocol: f.protocol, Backends: w.backends, ByClient: h.fact.AffinitySeconds > 0})
-	if slices.Contains(c.addresses, f.at.Addr()) {
-		c.found.nodePort(NodePort{f.at, f.protocol, w.cluster})
+	if ofNode {
+		c.found.dropAddress(f)
 	} else {
 		c.found.address(f)
+	}
+	// What the node itself would find at its own address is best found without leaving it:
+	// a packet with the node's address at both ends is none that a kernel takes.
+	here := slices.IndexFunc(w.backends, func(b netip.AddrPort) bool { return slices.Contains(c.addresses, b.Addr()) })
+	switch {
+	case here >= 0:
+		c.found.nodePort(NodePort{f.at, f.protocol, w.backends[here]})
+	case ofNode:
+		c.found.nodePort(NodePort{f.at, f.protocol, w.cluster})
+	default:
+		c.found.dropPort(f)
 	}
 	var refused []Problem
 	for _, other := range owners[1:] {

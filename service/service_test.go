@@ -103,6 +103,28 @@ service d/zeb clusterip=10.96.0.2 externalip=203.0.113.1 port=http:80/TCP`,
 	}
 }
 
+// TestNodePorts: the node is told of its own addresses' ports, and of what it serves itself.
+func TestNodePorts(t *testing.T) {
+	s, err := cluster.ParseSnapshot(nodes + three + `service d/web clusterip=10.96.0.1 port=http:80/TCP/30080
+service d/api clusterip=10.96.0.2 externalip=203.0.113.1 port=:443/TCP/30443
+endpointslice d/api service=api port=:6443/TCP endpoint="192.0.2.1 node=n1 ready=true" endpoint="192.0.2.2 node=n2 ready=true"`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{10.96.0.2:443 6 192.0.2.1:6443}
+{192.0.2.1:30080 6 10.96.0.1:80}
+{192.0.2.1:30443 6 192.0.2.1:6443}
+{203.0.113.1:443 6 192.0.2.1:6443}
+`
+	var got strings.Builder
+	for _, p := range Compile(s, "n1").NodePorts {
+		fmt.Fprintln(&got, p)
+	}
+	if diff := cmp.Diff(want, got.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestAddressesWithoutEndpointsAreKnown(t *testing.T) {
 	s, err := cluster.ParseSnapshot(nodes + "service d/web clusterip=10.96.0.1 externalip=192.0.2.1 loadbalancerip=203.0.113.2 port=http:80/TCP/30080")
 	if err != nil {
@@ -170,6 +192,9 @@ func city(r *rand.Rand) cluster.Snapshot {
 		slice := cluster.EndpointSlice{Key: key, Service: fmt.Sprint("s", r.IntN(6)), Ports: []cluster.Port{{Name: "a", Number: 8080 + uint16(r.IntN(2)), Protocol: corev1.ProtocolTCP}, {Name: "b", Number: 53, Protocol: corev1.ProtocolUDP}}}
 		for range r.IntN(4) {
 			last := r.IntN(8)
+			if r.IntN(9) == 0 {
+				slice.Endpoints = append(slice.Endpoints, cluster.Endpoint{Address: netip.MustParseAddr("192.0.2.1"), Node: "n1", Ready: flip(), Serving: flip(), Terminating: flip()})
+			}
 			slice.Endpoints = append(slice.Endpoints, cluster.Endpoint{
 				Address: netip.AddrFrom4([4]byte{10, 1, 0, byte(last)}), Node: fmt.Sprint("n", 1+last%3), Ready: r.IntN(3) == 0, Serving: flip(), Terminating: flip(),
 			})

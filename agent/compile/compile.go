@@ -64,8 +64,9 @@ type Result struct {
 	// Services is what services, and pods that want a port of the node, ask for and do not
 	// get.
 	Services []service.Problem
-	// NodePorts are the ports of the node's addresses that lead to services and pods, by
-	// protocol and address. It is shared: whoever has it changes nothing in it.
+	// NodePorts are the ports for which the node's own kernel has to be told where to go: of
+	// the node's addresses, and of services that the node itself serves; by protocol and
+	// address. It is shared: whoever has it changes nothing in it.
 	NodePorts []service.NodePort
 	// HealthChecks are the ports at which load balancers ask for services.
 	HealthChecks []service.HealthCheck

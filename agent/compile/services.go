@@ -24,17 +24,41 @@ func (c *compilation) services(served []cluster.Attachment, r service.Result) {
 		}
 	}
 	c.outerSides()
-	var source dataplane.SourceNAT
-	for _, a := range cluster.NodeAddresses(c.podCIDRs) {
-		if a.Is4() {
-			source.IPv4 = a
-		} else {
-			source.IPv6 = a
-		}
-	}
-	if source != (dataplane.SourceNAT{}) {
+	if source := c.sourceNAT(); source != (dataplane.SourceNAT{}) {
 		c.put(source)
 	}
+}
+
+// sourceNAT is the source of connections whose answers would else not come here. Where all
+// that is for the node comes here, it is the node's address: then that stays as it is in the
+// packets of tunnels, too, which VPP looks at once more when they leave. Else it is the
+// dataplane's own in the pods' range.
+func (c *compilation) sourceNAT() (n dataplane.SourceNAT) {
+	choices := cluster.NodeAddresses(c.podCIDRs)
+	for _, u := range c.options.Uplinks {
+		if u.Mode == dataplane.UplinkOwn {
+			choices = append(only(c.node.Addresses, u.Addresses), choices...)
+		}
+	}
+	for _, a := range choices {
+		switch {
+		case a.Is4() && !n.IPv4.IsValid():
+			n.IPv4 = a
+		case a.Is6() && !n.IPv6.IsValid():
+			n.IPv6 = a
+		}
+	}
+	return n
+}
+
+// only leaves the addresses that are among others, in their order.
+func only(list, others []netip.Addr) (both []netip.Addr) {
+	for _, a := range list {
+		if slices.Contains(others, a) {
+			both = append(both, a)
+		}
+	}
+	return both
 }
 
 // outerSides has translated what comes from, and goes to, the host and other nodes. The way

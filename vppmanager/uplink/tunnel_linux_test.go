@@ -40,20 +40,9 @@ func (r *rig) tunnel(f dataplane.Family, local, remote string, mtu int) {
 	r.encapsulation = compile.EncapsulateAlways
 	out, pod := single(r), netnstest.New(r.T)
 	p := r.agent(pod)
-	own, far := r.tunnelEnds(p, f)
+	r.otherEnd(p, out, f, local, remote, mtu)
 	if text, err := r.conn.CLI(r.Context(), "show vxlan tunnel"); err != nil || !strings.Contains(text, "src "+remote+" dst "+local) {
 		r.Errorf("show vxlan tunnel: %v\n%s", err, text)
-	}
-	if r.machine.Name == "vpp" { // it takes no unfinished checksums, and on a wire there are none
-		r.try(out, "ethtool", "-K", "wire0", "tx", "off")
-	}
-	r.ip(out, "link", "add", "vx", "address", far, "mtu", strconv.Itoa(mtu), "type", "vxlan", "id", "4096", "dstport", "4789",
-		"local", local, "remote", remote, "dev", "wire0", "noudp6zerocsumtx", "noudp6zerocsumrx")
-	r.ip(out, "link", "set", "vx", "up")
-	for _, w := range []struct{ own, pods, gateway string }{{"10.2.0.2/32", "10.1.0.0/24", "169.254.7.1"}, {"fd02::2/128", "fd01::/64", "fe80::7"}} {
-		r.ip(out, "neigh", "replace", w.gateway, "lladdr", own, "dev", "vx", "nud", "permanent")
-		r.ip(out, "addr", "add", w.own, "dev", "vx", "nodad")
-		r.ip(out, "route", "add", w.pods, "via", w.gateway, "dev", "vx", "onlink")
 	}
 	for to, headers := range map[string]int{"10.2.0.2": 28, "fd02::2": 48} {
 		r.ping(pod, to)
@@ -68,6 +57,23 @@ func (r *rig) tunnel(f dataplane.Family, local, remote string, mtu int) {
 		r.datagrams(out, pod, to)
 	}
 	r.leave(p)
+}
+
+// otherEnd makes the kernel's end of the tunnel, with a pod's addresses.
+func (r *rig) otherEnd(p *program.Program, out *netnstest.Namespace, f dataplane.Family, local, remote string, mtu int) {
+	r.Helper()
+	own, far := r.tunnelEnds(p, f)
+	if r.machine.Name == "vpp" { // it takes no unfinished checksums, and on a wire there are none
+		r.try(out, "ethtool", "-K", "wire0", "tx", "off")
+	}
+	r.ip(out, "link", "add", "vx", "address", far, "mtu", strconv.Itoa(mtu), "type", "vxlan", "id", "4096", "dstport", "4789",
+		"local", local, "remote", remote, "dev", "wire0", "noudp6zerocsumtx", "noudp6zerocsumrx")
+	r.ip(out, "link", "set", "vx", "up")
+	for _, w := range []struct{ own, pods, gateway string }{{"10.2.0.2/32", "10.1.0.0/24", "169.254.7.1"}, {"fd02::2/128", "fd01::/64", "fe80::7"}} {
+		r.ip(out, "neigh", "replace", w.gateway, "lladdr", own, "dev", "vx", "nud", "permanent")
+		r.ip(out, "addr", "add", w.own, "dev", "vx", "nodad")
+		r.ip(out, "route", "add", w.pods, "via", w.gateway, "dev", "vx", "onlink")
+	}
 }
 
 // tunnelEnds are the addresses inside the tunnel to the peer, the machine's and the peer's.
