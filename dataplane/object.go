@@ -35,6 +35,8 @@ const (
 	KindTranslation
 	KindNATInterface
 	KindSteering
+	KindHostSetting
+	KindHostNAT
 	KindUp // last, so that nothing passes an interface before all else is in force
 )
 
@@ -43,7 +45,8 @@ var kindNames = [...]string{
 	KindAddress: "address", KindUnnumbered: "unnumbered",
 	KindNeighbor: "neighbor", KindRoute: "route", KindProxyRange: "proxy-range", KindProxyARP: "proxy-arp",
 	KindACLBinding: "acl-binding", KindSourceNAT: "source-nat", KindTranslation: "translation",
-	KindNATInterface: "nat-interface", KindSteering: "steering", KindUp: "up",
+	KindNATInterface: "nat-interface", KindSteering: "steering",
+	KindHostSetting: "host-setting", KindHostNAT: "host-nat", KindUp: "up",
 }
 
 func (k Kind) String() string {
@@ -68,8 +71,7 @@ func (k Key) Compare(o Key) int {
 
 // Object is one thing of the dataplane: Table, ACL, Interface, TunnelBypass, BondMember, Address,
 // Unnumbered, Neighbor, Route, ProxyRange, ProxyARP, ACLBinding, SourceNAT, Translation,
-// NATInterface, Steering or Up. Objects are
-// values; their text form is one line and says all of them.
+// NATInterface, Steering, HostSetting, HostNAT or Up. Objects are values; their text form is one line and says all of them.
 type Object interface {
 	Key() Key
 	String() string

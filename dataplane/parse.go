@@ -17,7 +17,7 @@ func parseObject(l textline.Line) (Object, error) {
 	words := l.Words[1:]
 	want := 2
 	switch l.Words[0] {
-	case "acl", "acl-binding", "bond-member", "interface", "nat-interface", "proxy-arp", "source-nat", "unnumbered", "up":
+	case "acl", "acl-binding", "bond-member", "host-nat", "host-setting", "interface", "nat-interface", "proxy-arp", "source-nat", "unnumbered", "up":
 		want = 1
 	}
 	if len(words) != want {
@@ -82,6 +82,10 @@ func readObject(kind string, words []string, r *textline.Reader) (Object, error)
 		return NATInterface{words[0], textline.One(r, "side", parseNATSide)}, nil
 	case "steering":
 		return readSteering(words)
+	case "host-setting":
+		return HostSetting{words[0], r.String("value"), r.String("interface")}, nil
+	case "host-nat":
+		return readHostNAT(words[0], r)
 	case "up":
 		return Up{words[0]}, nil
 	}

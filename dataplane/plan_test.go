@@ -142,6 +142,9 @@ func random(r *rand.Rand) State {
 		s.Put(Table{IPv4, 5, fmt.Sprint(r.IntN(2))})
 		s.Put(Table{IPv6, 5, ""})
 	}
+	if chance(50) {
+		s.Put(HostNAT{Masquerade: []netip.Prefix{prefix("10.1.0.0/16")}, Keep: []netip.Prefix{netip.PrefixFrom(addr("10.0.0.0"), 8+r.IntN(2))}})
+	}
 	var acls []string
 	for _, n := range []string{"acl/a", "acl/b", "acl/c"} {
 		if !chance(70) {
@@ -214,6 +217,9 @@ func random(r *rand.Rand) State {
 		}
 		if chance(50) {
 			s.Put(NATInterface{n, NATSide(1 + r.IntN(3))})
+		}
+		if chance(50) {
+			s.Put(HostSetting{"net/ipv4/conf/" + n + "/rp_filter", fmt.Sprint(1 + r.IntN(2)), n})
 		}
 		if tables[5] && chance(30) {
 			s.Put(ProxyRange{5, addr("10.0.0.1"), netip.AddrFrom4([4]byte{10, 0, 0, byte(2 + r.IntN(2))})})

@@ -25,6 +25,9 @@ func minimise(list []netip.Prefix) cover {
 	return c
 }
 
+// Cover returns the fewest prefixes that hold the addresses of those given, in rising order.
+func Cover(list []netip.Prefix) []netip.Prefix { return minimise(slices.Clone(list)) }
+
 // push adds a prefix that does not come before those that are there.
 func (c cover) push(p netip.Prefix) cover {
 	if n := len(c); n > 0 && holds(c[n-1], p) {
