@@ -43,6 +43,7 @@ func Law() []Room {
 		{Path: "agent/watch", Owns: "facts from the API server or a directory, as Snapshots", May: []string{"cluster", "internal/secret"}, Owner: "k8s.io/client-go"},
 		{Path: "agent/attach", Owns: "the server behind CNI, the journal of attachments, addresses", May: []string{"cluster", "cni", "internal/memifspec", "internal/secret", "internal/textline"}},
 		{Path: "agent/program", Owns: "where dataplane meets VPP: observe, create, delete", May: []string{"dataplane", "vpp", "internal/secret", "internal/steer"}},
+		{Path: "agent/hostnet", Owns: "what the node's own kernel translates and forwards for pods: an nftables table, settings", May: []string{"dataplane"}, Owner: "github.com/google/nftables"},
 		{Path: "agent/nexthop", Owns: "neighbours on shared uplinks, as the kernel has them", May: []string{"dataplane"}},
 		{Path: "agent/healthcheck", Owns: "the answers at services' healthCheckNodePorts", May: []string{"cluster", "service"}},
 		{Path: "agent", Owns: "the loop; single writer of what is", May: []string{"cluster", "dataplane", "policy", "service", "vpp", "vpp/compat"}},
