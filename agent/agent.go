@@ -70,6 +70,7 @@ type Config struct {
 	Attachments Attachments
 	Events      Events        // nil = the log is told only
 	NextHops    NextHops      // nil = there are no shared uplinks
+	Host        program.Host  // nil = nothing of the node's kernel is changed, beside interfaces
 	Resync      time.Duration // how often to observe although nothing changed; 0 = 30 s
 	Log         *slog.Logger
 	Metrics     prometheus.Registerer // nil = none
@@ -177,6 +178,9 @@ func (a *Agent) serve(ctx context.Context, conn *vpp.Conn) error {
 		return err
 	}
 	r := round{agent: a, program: p, options: a.config.Options}
+	if r.options.Host.Touch = a.config.Host != nil; r.options.Host.Touch {
+		p.UseHost(a.config.Host)
+	}
 	if err := r.begin(ctx); err != nil {
 		return err
 	}

@@ -107,7 +107,9 @@ func startIn(t *testing.T, socket string, c Cluster, d *doors) life {
 func startWith(t *testing.T, c Config) life {
 	t.Helper()
 	l := life{registry: prometheus.NewRegistry()}
+	host := c.Options.Host
 	c.Node, c.Options, c.Metrics = "n", compile.Defaults(), l.registry
+	c.Options.Host = host
 	c.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	a, err := New(c)
 	if err != nil {

@@ -59,7 +59,7 @@ func (r *round) begin(ctx context.Context) error {
 	if !tun {
 		r.options.Device = compile.DeviceVeth
 	}
-	r.options.Services = r.program.Translates()
+	r.options.Services = r.program.Translates() && !r.options.NoServices
 	sctp, err := r.program.SeesSCTPPorts(ctx)
 	if err != nil {
 		return err

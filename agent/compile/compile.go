@@ -37,8 +37,10 @@ type Options struct {
 	MemifDMA      bool           // memifs copy by a DMA engine
 	PodCIDRs      []netip.Prefix // ranges of this node beside those of its Node object
 	Policy        policy.Options // what policies may cost
-	Services      bool           // the machine translates
+	Services      bool           // the machine translates; probed like Device
+	NoServices    bool           // somebody else serves
 	Encapsulation Encapsulation  // of packets to other nodes
+	Host          HostOptions    // the node's own kernel
 	// Uplinks are what the dataplane has to the network, by observation.
 	Uplinks []dataplane.Uplink
 	// NextHops are neighbours on shared uplinks that the kernel knows.
@@ -142,6 +144,7 @@ func compile(s cluster.Snapshot, changed cluster.Changes, node string, o Options
 	if o.Services {
 		c.hostPorts(s, served)
 	}
+	c.hostKernel(s.Nodes, served)
 	if c.err != nil {
 		return Result{}, fmt.Errorf("compile node %q: %w", node, c.err)
 	}

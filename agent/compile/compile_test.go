@@ -47,6 +47,12 @@ func options(t *testing.T, comment []byte) Options {
 				o.HostName = f.Value
 			case "encapsulation":
 				o.Encapsulation = map[string]Encapsulation{"Always": EncapsulateAlways, "Never": EncapsulateNever}[f.Value]
+			case "host-kernel":
+				o.Host.Touch = f.Value == "true"
+			case "masquerade":
+				o.Host.Masquerade = f.Value == "true"
+			case "non-masquerade":
+				o.Host.NonMasquerade = append(o.Host.NonMasquerade, netip.MustParsePrefix(f.Value))
 			case "uplink":
 				o.Uplinks = append(o.Uplinks, uplink(f.Value))
 			case "nexthop":

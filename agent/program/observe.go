@@ -31,6 +31,7 @@ func (p *Program) Observe(ctx context.Context) (dataplane.State, error) {
 		{dataplane.KindACLBinding, p.observeBindings},
 		{dataplane.KindSteering, p.observeSteering},
 		{dataplane.KindTranslation, p.observeNAT},
+		{dataplane.KindHostNAT, p.observeKernel},
 	} {
 		if err := part.observe(ctx, &s); err != nil {
 			return dataplane.State{}, fmt.Errorf("observe each %s: %w", part.kind, err)

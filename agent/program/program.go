@@ -43,7 +43,8 @@ type Program struct {
 	unguarded error                           // why the machine has no ACLs; nil = it has
 	spreads   bool                            // rules that reflect everything are written as several
 
-	nat nat // what it knows of services
+	nat  nat  // what it knows of services
+	host Host // nil = nobody
 
 	sockets       memifSockets    // everybody's; filled and kept like ports
 	unusedSockets map[uint32]bool // of sockets, at the last Observe: whether one is ours and no interface's
@@ -234,6 +235,8 @@ func (p *Program) special(step dataplane.Step) func(context.Context, []dataplane
 		}[step.Verb]
 	case dataplane.Steering:
 		return p.steer
+	case dataplane.HostSetting, dataplane.HostNAT:
+		return p.tellKernel
 	case dataplane.ACLBinding:
 		return map[dataplane.Verb]func(context.Context, []dataplane.Step) []error{
 			dataplane.Create: p.guard, dataplane.Update: p.guard, dataplane.Delete: p.unbind,

@@ -16,6 +16,7 @@ import (
 	"github.com/millrace/millrace/agent"
 	"github.com/millrace/millrace/agent/attach"
 	"github.com/millrace/millrace/agent/compile"
+	"github.com/millrace/millrace/agent/hostnet"
 	"github.com/millrace/millrace/agent/nexthop"
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/internal/memifspec"
@@ -91,10 +92,16 @@ func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts factsDoor, add
 	options := compile.Defaults()
 	options.MTU, options.PodCIDRs, options.MemifDMA = uint32(cfg.MTU), cfg.PodCIDRs, cfg.Memif.UseDMA
 	options.Encapsulation = encapsulation(cfg.NodeToNode.Encapsulation)
+	options.Host.Masquerade, options.Host.NonMasquerade = cfg.Masquerade.Enabled, cfg.Masquerade.NonMasqueradeCIDRs
+	options.NoServices = !cfg.Services.Enabled
+	kernel, err := hostnet.Open(cfg.StateDir)
+	if err != nil {
+		return err
+	}
 	hops := nexthop.New(log)
 	loop, err := agent.New(agent.Config{
 		Node: cfg.NodeName, VPP: vpp.Config{Socket: cfg.Sockets.API, Name: "millrace-agent"}, Options: options,
-		Cluster: objects, Attachments: journal, Events: facts.events, NextHops: hops, Log: log, Metrics: registry,
+		Cluster: objects, Attachments: journal, Events: facts.events, NextHops: hops, Host: kernel, Log: log, Metrics: registry,
 		StatsSocket: cfg.Sockets.Stats,
 	})
 	if err != nil {

@@ -35,6 +35,8 @@ type Config struct {
 	MaxPods    int            `yaml:"maxPods" doc:"as the kubelet's maxPods: packet buffers are sized for as many"`
 	Uplinks    []Uplink       `yaml:"uplinks" doc:"NICs that the dataplane takes over, the way out of the node first; empty: none"`
 	NodeToNode NodeToNode     `yaml:"nodeToNode" doc:"how pods of other nodes are reached, where there are uplinks; the same on all nodes"`
+	Masquerade Masquerade     `yaml:"masquerade" doc:"the way out: what pods send to no pod and no node gets the node's address"`
+	Services   Services       `yaml:"services" doc:"Kubernetes services"`
 	Memif      Memif          `yaml:"memif" doc:"memif interfaces of pods"`
 	VPP        VPP            `yaml:"vpp" doc:"used when the dataplane is VPP"`
 	Engine     Engine         `yaml:"engine" doc:"used when the dataplane is the embedded engine"`
@@ -67,6 +69,17 @@ func (u *Uplink) setDefaults() { u.Mode, u.Driver = ModeAuto, DriverAuto }
 // NodeToNode is how pods of other nodes are reached.
 type NodeToNode struct {
 	Encapsulation Encapsulation `yaml:"encapsulation" doc:"VXLAN to CrossSubnet (nodes on no subnet of an uplink), Always or Never"`
+}
+
+// Masquerade is which packets of pods leave the node with its address.
+type Masquerade struct {
+	Enabled            bool           `yaml:"enabled" doc:"false: the network carries the pods' addresses, or somebody else translates them"`
+	NonMasqueradeCIDRs []netip.Prefix `yaml:"nonMasqueradeCIDRs" doc:"destinations that see the pods' own addresses, beside all pods and nodes of the cluster"`
+}
+
+// Services says who serves Kubernetes services on the node.
+type Services struct {
+	Enabled bool `yaml:"enabled" doc:"false: somebody else does, kube-proxy for example"`
 }
 
 // Memif is what all memif interfaces of a node have in common.
@@ -108,6 +121,8 @@ func Default() Config {
 		MaxPods:    110,
 		Uplinks:    []Uplink{},
 		NodeToNode: NodeToNode{EncapsulationCrossSubnet},
+		Masquerade: Masquerade{Enabled: true, NonMasqueradeCIDRs: []netip.Prefix{}},
+		Services:   Services{Enabled: true},
 		VPP: VPP{
 			Binary:       "/usr/bin/vpp",
 			MainHeapSize: 1 << 30,

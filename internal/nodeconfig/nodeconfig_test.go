@@ -52,6 +52,8 @@ func TestDecodeEveryField(t *testing.T) {
 			{PCI: "0000:03:00.0", Mode: ModeAuto, Driver: DriverDPDK, RxQueues: 4, TxQueues: 5, RxRing: 2048, TxRing: 1024, NoHostTap: true},
 		},
 		NodeToNode: NodeToNode{EncapsulationAlways},
+		Masquerade: Masquerade{Enabled: false, NonMasqueradeCIDRs: []netip.Prefix{netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("2001:db8::/32")}},
+		Services:   Services{Enabled: false},
 		Memif:      Memif{UseDMA: true},
 		Engine:     Engine{Workers: 2},
 	}

@@ -41,6 +41,7 @@ func (c Config) Validate() error {
 		"vpp.buffersPerNuma: %d is neither 0 nor between 1024 and %d", c.VPP.BuffersPerNuma, 1<<24)
 	check(c.Engine.Workers >= 0 && c.Engine.Workers <= 256, "engine.workers: %d is not between 0 and 256", c.Engine.Workers)
 	errs = append(errs, checkCIDRs(c.PodCIDRs)...)
+	errs = append(errs, checkPrefixes("masquerade.nonMasqueradeCIDRs", c.Masquerade.NonMasqueradeCIDRs)...)
 	errs = append(errs, checkUplinks(c.Uplinks)...)
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("check NodeConfig: %w", err)
@@ -48,16 +49,10 @@ func (c Config) Validate() error {
 	return nil
 }
 
+// checkCIDRs finds what is wrong with the ranges of pods: no two may overlap.
 func checkCIDRs(list []netip.Prefix) []error {
-	var errs []error
+	errs := checkPrefixes("podCIDRs", list)
 	for i, p := range list {
-		if !p.IsValid() {
-			errs = append(errs, fmt.Errorf("podCIDRs[%d]: no prefix", i))
-			continue
-		}
-		if p != p.Masked() {
-			errs = append(errs, fmt.Errorf("podCIDRs[%d]: %v has host bits set: want %v", i, p, p.Masked()))
-		}
 		if p.Addr().Is4In6() || p.Addr().IsMulticast() || p.Addr().IsLoopback() {
 			errs = append(errs, fmt.Errorf("podCIDRs[%d]: %v cannot be given to pods", i, p))
 		}
@@ -65,6 +60,21 @@ func checkCIDRs(list []netip.Prefix) []error {
 			if p.Overlaps(q) {
 				errs = append(errs, fmt.Errorf("podCIDRs[%d]: %v overlaps podCIDRs[%d] %v", i, p, j, q))
 			}
+		}
+	}
+	return errs
+}
+
+func checkPrefixes(path string, list []netip.Prefix) []error {
+	var errs []error
+	for i, p := range list {
+		switch {
+		case !p.IsValid():
+			errs = append(errs, fmt.Errorf("%s[%d]: no prefix", path, i))
+		case p != p.Masked():
+			errs = append(errs, fmt.Errorf("%s[%d]: %v has host bits set: want %v", path, i, p, p.Masked()))
+		case p.Addr().Is4In6() && path != "podCIDRs":
+			errs = append(errs, fmt.Errorf("%s[%d]: %v is IPv4 written as IPv6: want %v", path, i, p, netip.PrefixFrom(p.Addr().Unmap(), max(p.Bits()-96, 0))))
 		}
 	}
 	return errs
