@@ -25,7 +25,7 @@ func unknownInput(args []string) cliError {
 
 // commandTable lists the commands, a path before its help.
 func (s *Server) commandTable() []command {
-	return append(s.aclCommands(), []command{
+	return slices.Concat(s.aclCommands(), s.cnatCommands(), []command{
 		{"clear errors", "Clear error counters", s.clearErrors},
 		{"clear interfaces", "clear interfaces", s.clearInterfaces},
 		{"show errors", "Show error counts", s.showErrors},
@@ -50,7 +50,7 @@ func (s *Server) commandTable() []command {
 		{"show version", "show version information", s.showVersionCommand},
 		{"set interface mtu", "set interface mtu [packet|ip4|ip6|mpls] <value> <interface>", s.setInterfaceMTU},
 		{"set interface state", "set interface state <interface> [up|down]", s.setInterfaceState},
-	}...)
+	})
 }
 
 // runCommand runs lines of input, the output of each ending in a newline. It stops at

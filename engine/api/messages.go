@@ -38,6 +38,8 @@ func (s *Server) messages() []*entry {
 		s.urpfMessages(),
 		s.aclMessages(),
 		s.vxlanMessages(),
+		s.featureMessages(),
+		s.cnatMessages(),
 	)
 }
 

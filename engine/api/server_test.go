@@ -36,7 +36,7 @@ func rows(n int) []vnet.Counters {
 	for i := range list {
 		c := &list[i]
 		for _, row := range []*[]vnet.Combined{&c.RX, &c.TX, &c.RxUnicast, &c.RxMulticast, &c.RxBroadcast,
-			&c.TxUnicast, &c.TxMulticast, &c.TxBroadcast, &c.RouteTo} {
+			&c.TxUnicast, &c.TxMulticast, &c.TxBroadcast, &c.RouteTo, &c.Translations} {
 			*row = make([]vnet.Combined, n)
 		}
 		for _, row := range []*[]uint64{&c.Drops, &c.Punt, &c.IP4, &c.IP6, &c.RxNoBuf, &c.RxMiss, &c.RxError, &c.TxError} {

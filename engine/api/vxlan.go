@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"go.fd.io/govpp/api"
-	"go.fd.io/govpp/binapi/feature"
 	"go.fd.io/govpp/binapi/interface_types"
 	"go.fd.io/govpp/binapi/ip_types"
 	"go.fd.io/govpp/binapi/vlib"
@@ -32,7 +31,6 @@ func (s *Server) vxlanMessages() []*entry {
 		handleDump(s.vxlanTunnelV2Dump),
 		handle(s.swInterfaceSetVxlanBypass),
 		handle(s.addNodeNext),
-		handle(s.featureIsEnabled),
 	)
 }
 
@@ -256,18 +254,4 @@ func (s *Server) vxlanTunnelV2Dump(_ *session, q *vxlan.VxlanTunnelV2Dump, send 
 
 func (s *Server) swInterfaceSetVxlanBypass(_ *session, q *vxlan.SwInterfaceSetVxlanBypass, _ *vxlan.SwInterfaceSetVxlanBypassReply) error {
 	return s.plane.SetTunnelBypass(uint32(q.SwIfIndex), familyFlag(q.IsIPv6), q.Enable)
-}
-
-// featureIsEnabled tells of the features that can be switched here; all others are off.
-func (s *Server) featureIsEnabled(_ *session, q *feature.FeatureIsEnabled, r *feature.FeatureIsEnabledReply) (err error) {
-	index := uint32(q.SwIfIndex)
-	switch q.ArcName + " " + q.FeatureName {
-	case "ip4-unicast ip4-vxlan-bypass":
-		r.IsEnabled, err = s.plane.TunnelBypass(index, vnet.IPv4)
-	case "ip6-unicast ip6-vxlan-bypass":
-		r.IsEnabled, err = s.plane.TunnelBypass(index, vnet.IPv6)
-	default:
-		_, err = s.plane.Interface(index)
-	}
-	return err
 }
