@@ -52,7 +52,7 @@ func Cases() []Case {
 	var all []Case
 	for _, topic := range [][]Case{
 		processCases(), interfaceCases(), addressCases(), tableCases(), routeCases(),
-		neighborCases(), resolutionCases(), uplinkCases(), forwardCases(), icmpCases(), urpfCases(), counterCases(), puntCases(), tapCases(), memifCases(), kernelCases(), walkCases(), aclCases(), vxlanCases(), cnatCases(),
+		neighborCases(), resolutionCases(), uplinkCases(), forwardCases(), icmpCases(), urpfCases(), counterCases(), puntCases(), tapCases(), memifCases(), kernelCases(), walkCases(), aclCases(), vxlanCases(), cnatCases(), cnatChangeCases(),
 	} {
 		all = append(all, topic...)
 	}
