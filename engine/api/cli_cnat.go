@@ -132,7 +132,7 @@ func (s *Server) showCnatPolicy([]string) (string, error) {
 	fmt.Fprintf(&out, "Source NAT\n  ip4: %s\n  ip6: %s\n", text(source.IPv4, vnet.IPv4), text(source.IPv6, vnet.IPv6))
 	name := map[nat.PolicyKind]string{nat.PolicyNone: "none", nat.PolicyInterfaces: "if-pfx", nat.PolicyKubernetes: "k8s"}
 	fmt.Fprintf(&out, "  policy: %s\n\nExcluded prefixes:\n", name[policy.Kind])
-	for _, p := range policy.Excluded {
+	for _, p := range s.plane.NATExcluded() {
 		fmt.Fprintf(&out, "  %v\n", p)
 	}
 	for _, set := range []struct {

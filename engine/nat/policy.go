@@ -40,7 +40,7 @@ type Policy struct {
 	// Include4 and Include6 are the interfaces whose flows get another source, unless
 	// they go to Excluded.
 	Include4, Include6 Interfaces
-	Excluded           []netip.Prefix
+	Excluded           Prefixes
 	Pods               Interfaces // that lead to pods
 	Host               Interfaces // that lead to the host, which sees sources as they are
 	// Source4 and Source6 are the other source; flows of a family without one keep theirs.
@@ -94,10 +94,5 @@ func (p *Policy) leaves(f *Outgoing) bool {
 	if !included.Has(f.In) {
 		return false
 	}
-	for _, e := range p.Excluded {
-		if e.Contains(f.Dst) {
-			return false
-		}
-	}
-	return true
+	return !p.Excluded.Has(f.Dst)
 }

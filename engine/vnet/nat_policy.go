@@ -11,9 +11,11 @@ import (
 
 // snat is what decides about the sources of flows, as clients gave it.
 type snat struct {
-	given  [2]netip.Addr // by family; not valid for none
-	iface  uint32        // whose first addresses come before those
-	policy nat.Policy
+	given [2]netip.Addr // by family; not valid for none
+	iface uint32        // whose first addresses come before those
+	// excluded is sorted; it may have prefixes of prefixes.
+	excluded []netip.Prefix
+	policy   nat.Policy
 }
 
 // NATSource is where flows that get another source are sent from.
@@ -120,10 +122,9 @@ func (p *Plane) AddNATExcluded(x netip.Prefix) error {
 		if !x.IsValid() {
 			return api.INVALID_PREFIX_LENGTH
 		}
-		s := &p.nat.snat.policy
-		if x = x.Masked(); !slices.Contains(s.Excluded, x) {
-			s.Excluded = append(slices.Clip(s.Excluded), x)
-			p.refreshPolicy()
+		at, there := p.excluded(x)
+		if !there {
+			p.exclude(slices.Insert(p.nat.snat.excluded, at, x.Masked()))
 		}
 		return nil
 	})
@@ -135,15 +136,31 @@ func (p *Plane) DelNATExcluded(x netip.Prefix) error {
 		if !x.IsValid() {
 			return api.INVALID_PREFIX_LENGTH
 		}
-		s := &p.nat.snat.policy
-		at := slices.Index(s.Excluded, x.Masked())
-		if at < 0 {
+		at, there := p.excluded(x)
+		if !there {
 			return notDone
 		}
-		s.Excluded = slices.Delete(slices.Clone(s.Excluded), at, at+1)
-		p.refreshPolicy()
+		p.exclude(slices.Delete(p.nat.snat.excluded, at, at+1))
 		return nil
 	})
+}
+
+// excluded is the place of a prefix among those that are excluded.
+func (p *Plane) excluded(x netip.Prefix) (at int, there bool) {
+	return slices.BinarySearchFunc(p.nat.snat.excluded, x.Masked(), netip.Prefix.Compare)
+}
+
+func (p *Plane) exclude(all []netip.Prefix) {
+	p.nat.snat.excluded = all
+	p.nat.snat.policy.Excluded = nat.NewPrefixes(all)
+	p.refreshPolicy()
+}
+
+// NATExcluded returns the prefixes flows to which keep their source, sorted.
+func (p *Plane) NATExcluded() []netip.Prefix {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.nat.snat.excluded)
 }
 
 // SetNAT switches translation of what comes from an interface, or goes out by it, of one

@@ -258,3 +258,21 @@ func BenchmarkUpdateTranslation(b *testing.B) {
 		}
 	}
 }
+
+func TestNATExcluded(t *testing.T) {
+	r := newRig(t, 1)
+	for _, x := range []string{"10.1.0.0/16", "10.0.0.0/8", "fd00::/16", "10.1.2.3/16"} {
+		r.must(r.p.AddNATExcluded(pfx(x)))
+	}
+	inner, outer := netip.MustParseAddr("10.1.9.9"), netip.MustParseAddr("10.2.0.1")
+	has := func(a netip.Addr) bool { return r.p.NATPolicy().Excluded.Has(a) }
+	if !has(inner) || !has(outer) || len(r.p.NATExcluded()) != 3 {
+		t.Errorf("excluded are %v", r.p.NATExcluded())
+	}
+	r.must(r.p.DelNATExcluded(pfx("10.0.0.0/8")))
+	if !has(inner) || has(outer) {
+		t.Errorf("without 10.0.0.0/8: %v", r.p.NATPolicy().Excluded)
+	}
+	want(t, "deleted again", r.p.DelNATExcluded(pfx("10.0.0.0/8")), 1)
+	want(t, "not a prefix", r.p.AddNATExcluded(netip.Prefix{}), -171)
+}
