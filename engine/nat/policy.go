@@ -52,6 +52,7 @@ type Policy struct {
 type Outgoing struct {
 	Src, Dst netip.Addr
 	In, Out  uint32
+	Served   bool // a translation gave it its destination
 }
 
 // Source is the source that a flow gets; not valid when it keeps its own.
@@ -77,8 +78,10 @@ func (p *Policy) applies(f *Outgoing, source netip.Addr) bool {
 	case p.leaves(f):
 		return true
 	case !p.Pods.Has(f.In) && !p.Pods.Has(f.Out):
-		// From outside to the outside: the answer must come back here, to be undone.
-		return f.Src != source
+		// From outside to the outside: the answer must come back here, to be undone. VPP does
+		// so with what is no service's, too, and that hides the source of what only passes, and
+		// of answers of which nothing else came by here.
+		return f.Served && f.Src != source
 	}
 	// A pod that reached itself by a service would answer itself directly.
 	return f.Src == f.Dst

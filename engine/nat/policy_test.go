@@ -40,7 +40,7 @@ func TestPolicy(t *testing.T) {
 		for kind, want := range map[PolicyKind]bool{PolicyNone: c.none, PolicyInterfaces: c.by, PolicyKubernetes: c.kubernetes, 9: false} {
 			p := base
 			p.Kind = kind
-			f := &Outgoing{Src: addr(c.src), Dst: addr(c.dst), In: c.in, Out: c.out}
+			f := &Outgoing{Src: addr(c.src), Dst: addr(c.dst), In: c.in, Out: c.out, Served: true}
 			source := p.Source4
 			if f.Src.Is6() {
 				source = p.Source6
@@ -50,6 +50,11 @@ func TestPolicy(t *testing.T) {
 			}
 			if got := p.Source(f); got != source {
 				t.Errorf("%s, policy %d: %v, want %v", c.name, kind, got, source)
+			}
+			outside := !pods.Has(c.in) && !pods.Has(c.out)
+			f.Served = false
+			if got := p.Source(f); kind == PolicyKubernetes && outside && got.IsValid() {
+				t.Errorf("%s, and no service: %v", c.name, got)
 			}
 			p.Source4, p.Source6 = netip.Addr{}, netip.IPv6Unspecified()
 			if got := p.Source(f); got.IsValid() {

@@ -102,7 +102,7 @@ func (c *crossing) out(out uint32) crossed {
 	if !c.look.Known && !c.look.Later || c.look.Error || c.w.isOwn(c.buf) {
 		return unchanged
 	}
-	o := nat.Outgoing{In: c.buf.RxInterface, Out: out}
+	o := nat.Outgoing{In: c.buf.RxInterface, Out: out, Served: c.served()}
 	o.Src, o.Dst = addressesOf(&k.Tuple, c.ip6())
 	source := b.nat.Tables.Policy.Source(&o)
 	if !source.IsValid() {
@@ -114,6 +114,14 @@ func (c *crossing) out(out uint32) crossed {
 	f := nat.Flow{Key: *k, To: k.Tuple, Translation: nat.NoTranslation, Epoch: b.generation, OwnPort: true}
 	setSource(&f.To, source)
 	return c.begin(&f)
+}
+
+// served reports whether a packet that goes out was sent to its destination by a
+// translation: answers are then known to it.
+func (c *crossing) served() bool {
+	k := nat.SessionKey{Tuple: c.look.Key.Reversed(c.ip6()), Kind: c.look.Key.Kind}
+	var f nat.Found
+	return c.look.Known && c.w.batch.nat.Sessions.Find(&k, &f) && f.Back && f.Translation != nat.NoTranslation
 }
 
 // find looks for the packet's session, or for what is noted of the packet that it is a

@@ -75,6 +75,11 @@ func (w *wiring) wire(s *site) {
 	if s.link != "" {
 		w.hostSide(s)
 	}
+	if s.shared { // what is the host's came by here to be translated: the agent has the way
+		for _, p := range s.addresses {
+			w.put(dataplane.Route{Table: s.wire, Prefix: p, Paths: lookup(0)})
+		}
+	}
 }
 
 func (w *wiring) table(id uint32, label string) {

@@ -48,8 +48,10 @@
 // steered there (package internal/steer), so it has the table wire and the loopback with the
 // host's addresses, from which the dataplane speaks to the network: as a tunnel's end, and in
 // ICMP errors. Neighbours are the kernel's, and the agent brings those that are needed: an
-// ARP request of the dataplane's own gets its answer in the kernel. Table 0 knows nothing of it: what is not for another node's pods leaves by
-// the host. There is no host link, and nothing is muted, dressed or moved.
+// ARP request of the dataplane's own gets its answer in the kernel. What comes in for a host
+// address, as answers do whose destination a service's translation gives back, goes on by table
+// 0, where the agent has the host's way. Table 0 knows nothing of it: what is not for another
+// node's pods leaves by the host. There is no host link, and nothing is muted, dressed or moved.
 //
 // # What does not reach the host
 //
