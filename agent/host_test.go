@@ -80,7 +80,8 @@ func TestIntegrationHost(t *testing.T) {
 	if err := l.Ready(); err == nil || !strings.Contains(err.Error(), "no nftables here") {
 		t.Errorf("ready: %v, want to hear that the kernel refuses", err)
 	}
-	const want = `host-setting net/ipv4/ip_forward value=1
+	const want = `host-setting net/ipv4/conf/millrace0/rp_filter value=2 interface=host/millrace0
+host-setting net/ipv4/ip_forward value=1
 host-setting net/ipv6/conf/all/forwarding value=1
 host-nat node masquerade=10.1.0.0/24 masquerade=fd01::/64 keep=10.1.0.0/24 keep=fd01::/64
 `

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,7 +16,8 @@ import (
 type HostNAT struct {
 	Masquerade []netip.Prefix // sources that get an address of the interface they leave by
 	Keep       []netip.Prefix // destinations to which those keep theirs
-	Ports      []HostPort     // of the node, as the node itself connects to them
+	Ports      []HostPort     // where the node's own connections go instead
+	Arriving   []HostPort     // where those that come to the kernel from elsewhere do
 }
 
 // HostPort is a port of the node's and where it leads.
@@ -34,11 +36,12 @@ func (n HostNAT) line() textline.Line {
 	textline.AddAll(&l, "masquerade", slices.SortedFunc(slices.Values(n.Masquerade), netip.Prefix.Compare))
 	textline.AddAll(&l, "keep", slices.SortedFunc(slices.Values(n.Keep), netip.Prefix.Compare))
 	addSorted(&l, "port", n.Ports)
+	addSorted(&l, "arriving", n.Arriving)
 	return l
 }
 
 func (n HostNAT) check() error {
-	if len(n.Masquerade) == 0 && len(n.Ports) == 0 {
+	if len(n.Masquerade) == 0 && len(n.Ports) == 0 && len(n.Arriving) == 0 {
 		return fmt.Errorf("it translates nothing; without anything to translate there is none")
 	}
 	if err := checkDisjoint("masquerade", n.Masquerade); err != nil {
@@ -47,24 +50,39 @@ func (n HostNAT) check() error {
 	if err := checkDisjoint("keep", n.Keep); err != nil {
 		return err
 	}
+	if err := checkHostPorts(n.Ports); err != nil {
+		return fmt.Errorf("port %w", err)
+	}
+	if err := checkHostPorts(n.Arriving); err != nil {
+		return fmt.Errorf("arriving %w", err)
+	}
+	return nil
+}
+
+func checkHostPorts(list []HostPort) error {
 	type front struct {
 		at       netip.AddrPort
 		protocol uint8
 	}
 	seen := map[front]bool{}
-	for _, p := range n.Ports {
+	for _, p := range list {
 		switch f := (front{p.At, p.Protocol}); {
 		case translated[p.Protocol] == "":
-			return fmt.Errorf("port %s: %s: only tcp, udp and sctp are translated", p, protocolName(p.Protocol))
+			return fmt.Errorf("%s: %s: only tcp, udp and sctp are translated", p, protocolName(p.Protocol))
 		case checkEndpoint(p.At) != nil || checkEndpoint(p.To) != nil || p.At.Addr().Is4() != p.To.Addr().Is4():
-			return fmt.Errorf("port %s: want two addresses of one family with their ports", p)
+			return fmt.Errorf("%s: want two addresses of one family with their ports", p)
 		case seen[f]:
-			return fmt.Errorf("port %s stands twice", p)
+			return fmt.Errorf("%s stands twice", p)
 		default:
 			seen[f] = true
 		}
 	}
 	return nil
+}
+
+// equal compares values in their order, which is enough for those made alike.
+func (n HostNAT) equal(o HostNAT) bool {
+	return slices.Equal(n.Masquerade, o.Masquerade) && slices.Equal(n.Keep, o.Keep) && slices.Equal(n.Ports, o.Ports) && slices.Equal(n.Arriving, o.Arriving)
 }
 
 // checkDisjoint: the kernel has no set of which one part holds another.
@@ -79,6 +97,11 @@ func checkDisjoint(what string, list []netip.Prefix) error {
 		}
 	}
 	return nil
+}
+
+// Compare orders by protocol, then address and port.
+func (p HostPort) Compare(o HostPort) int {
+	return cmp.Or(cmp.Compare(p.Protocol, o.Protocol), p.At.Compare(o.At))
 }
 
 // String is protocol,address:port,address:port.
@@ -106,7 +129,7 @@ func readHostNAT(name string, r *textline.Reader) (Object, error) {
 	}
 	return HostNAT{
 		Masquerade: textline.All(r, "masquerade", netip.ParsePrefix), Keep: textline.All(r, "keep", netip.ParsePrefix),
-		Ports: textline.All(r, "port", parseHostPort),
+		Ports: textline.All(r, "port", parseHostPort), Arriving: textline.All(r, "arriving", parseHostPort),
 	}, nil
 }
 

@@ -9,7 +9,7 @@ func TestHostTextForm(t *testing.T) {
 	text := `interface host device=loopback mtu=1500
 host-setting net/ipv4/conf/millrace0/rp_filter value=2 interface=host
 host-setting net/ipv4/ip_forward value=1
-host-nat node masquerade=10.1.0.0/24 masquerade=fd01::/64 keep=10.0.0.0/8 port=sctp,[2001:db8::1]:30081,[fd96::1]:81 port=tcp,192.0.2.1:30080,10.96.0.1:80
+host-nat node masquerade=10.1.0.0/24 masquerade=fd01::/64 keep=10.0.0.0/8 port=sctp,[2001:db8::1]:30081,[fd96::1]:81 port=tcp,192.0.2.1:30080,10.96.0.1:80 arriving=udp,192.0.2.1:30080,10.1.0.1:30080
 `
 	s, err := ParseState(text)
 	if err != nil {
@@ -34,6 +34,7 @@ func TestHostChecks(t *testing.T) {
 		{nat + "port=tcp,192.0.2.1:1,[fd96::1]:1", "of one family"},
 		{nat + "port=tcp,192.0.2.1:1", "want protocol,"},
 		{nat + "port=tcp,192.0.2.1:1,10.96.0.1:1 port=tcp,192.0.2.1:1,10.96.0.1:2", "stands twice"},
+		{nat + "arriving=tcp,192.0.2.1:1,10.96.0.1:1 arriving=tcp,192.0.2.1:1,10.96.0.1:2", "arriving tcp,192.0.2.1:1,10.96.0.1:2 stands twice"},
 		{"host-setting net/ipv4/ip_forward", "want a line"},
 		{"host-setting kernel/panic value=1", "below net/"},
 		{"host-setting net/../kernel/panic value=1", "want a path"},

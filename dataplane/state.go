@@ -144,6 +144,10 @@ func same(a, b Object) bool {
 		if y, ok := b.(Translation); ok && x.VIP == y.VIP && x.Protocol == y.Protocol && x.ByClient == y.ByClient && slices.Equal(x.Backends, y.Backends) {
 			return true
 		}
+	case HostNAT:
+		if y, ok := b.(HostNAT); ok && x.equal(y) {
+			return true
+		}
 	case Interface:
 		if y, ok := b.(Interface); ok && x.equal(y) {
 			return true

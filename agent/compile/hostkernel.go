@@ -2,10 +2,12 @@ package compile
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/millrace/millrace/cluster"
 	"github.com/millrace/millrace/dataplane"
 	"github.com/millrace/millrace/policy"
+	"github.com/millrace/millrace/service"
 )
 
 // HostOptions are what the node's own kernel is asked to do.
@@ -17,19 +19,79 @@ type HostOptions struct {
 
 // hostKernel has the node's kernel carry what leaves pods by it: all that is for no pod and
 // for which the dataplane has no way by an uplink of its own. There may be such also where all
-// uplinks are its own: the host may have further network cards.
+// uplinks are its own: the host may have further network cards. And it has connections to the
+// node's own ports, which the kernel takes for itself, go to where they are served.
 func (c *compilation) hostKernel(nodes map[string]cluster.Node, served []cluster.Attachment) {
 	if !c.options.Host.Touch {
 		return
 	}
 	own := c.ownRanges(served)
 	c.forwarding(own)
+	c.pathFilters()
 	n := dataplane.HostNAT{}
 	if c.options.Host.Masquerade {
 		n.Masquerade, n.Keep = own, c.unmasqueraded(nodes, own)
 	}
+	for _, p := range c.result.NodePorts {
+		n.Ports = append(n.Ports, dataplane.HostPort(p))
+		if to, ok := c.arrival(p, own); ok {
+			n.Arriving = append(n.Arriving, dataplane.HostPort{At: p.At, Protocol: p.Protocol, To: to})
+		}
+	}
 	if len(n.Masquerade) > 0 || len(n.Ports) > 0 {
-		c.put(n)
+		c.result.State.Put(n) // well-formed by its making
+	}
+}
+
+// arrival is where a connection goes that comes to a port of the node by the kernel: to the
+// only backend if that is a pod here, which so sees its client. Else to the same port of the
+// dataplane's own address, which has the same backends as the node's: those of this node
+// alone, if the service wants that. An uplink of the dataplane's own brings none to the kernel.
+func (c *compilation) arrival(p service.NodePort, own []netip.Prefix) (netip.AddrPort, bool) {
+	if !slices.Contains(c.node.Addresses, p.At.Addr()) || c.ownUplinkHas(p.At.Addr()) {
+		return netip.AddrPort{}, false
+	}
+	o, ok := c.result.State.Object(dataplane.Translation{VIP: p.At, Protocol: p.Protocol}.Key())
+	if !ok {
+		return netip.AddrPort{}, false // nobody is behind it
+	}
+	t := o.(dataplane.Translation)
+	if only := t.Backends[0].Addr(); len(t.Backends) == 1 && slices.ContainsFunc(own, func(r netip.Prefix) bool { return r.Contains(only) }) {
+		return t.Backends[0], true
+	}
+	for _, a := range cluster.NodeAddresses(c.podCIDRs) {
+		if a.Is4() != p.At.Addr().Is4() {
+			continue
+		}
+		t.VIP = netip.AddrPortFrom(a, p.At.Port())
+		if other, taken := c.result.State.Object(t.Key()); taken {
+			return t.VIP, slices.Equal(other.(dataplane.Translation).Backends, t.Backends) // by another address of the node
+		}
+		c.result.State.Put(t)
+		return t.VIP, true
+	}
+	return netip.AddrPort{}, false
+}
+
+func (c *compilation) ownUplinkHas(a netip.Addr) bool {
+	return slices.ContainsFunc(c.options.Uplinks, func(u dataplane.Uplink) bool {
+		return u.Mode == dataplane.UplinkOwn && slices.Contains(u.Addresses, a)
+	})
+}
+
+// pathFilters keeps the kernel from dropping packets that come by another link than it would
+// send answers by: answers of pods behind a tunnel come by the network card, those of services
+// to the host by the link to it. Of a card that the dataplane owns the kernel has a link of the
+// same name.
+func (c *compilation) pathFilters() {
+	loose := func(link, of string) {
+		c.put(dataplane.HostSetting{Name: "net/ipv4/conf/" + link + "/rp_filter", Value: "2", Interface: of})
+	}
+	loose(c.options.HostName, hostInterface(c.options.HostName))
+	for _, u := range c.options.Uplinks {
+		if u.Link != "" {
+			loose(u.Link, "")
+		}
 	}
 }
 

@@ -65,7 +65,7 @@ func writeTable(n dataplane.HostNAT) error {
 			}
 			ids[set.Name] = set.ID
 			list := map[string][]nftables.SetElement{
-				f.pods: intervals(n.Masquerade, is4), f.keep: intervals(n.Keep, is4), f.ports: portElements(n.Ports, is4),
+				f.pods: intervals(n.Masquerade, is4), f.keep: intervals(n.Keep, is4), f.ports: portElements(n.Ports, is4), f.arriving: portElements(n.Arriving, is4),
 			}[set.Name]
 			for part := range slices.Chunk(list, perMessage) {
 				if err := c.SetAddElements(set, part); err != nil {
@@ -148,14 +148,20 @@ func readTable() (n dataplane.HostNAT, found bool, err error) {
 			}
 		}
 	}
+	slices.SortFunc(n.Ports, dataplane.HostPort.Compare)
+	slices.SortFunc(n.Arriving, dataplane.HostPort.Compare)
 	return n, true, nil
 }
 
 // take adds the elements of a set.
 func take(n *dataplane.HostNAT, f family, set string, elements []nftables.SetElement) error {
-	if set == f.ports {
+	if set == f.ports || set == f.arriving {
 		list, err := ports(elements)
-		n.Ports = append(n.Ports, list...)
+		if set == f.ports {
+			n.Ports = append(n.Ports, list...)
+		} else {
+			n.Arriving = append(n.Arriving, list...)
+		}
 		return err
 	}
 	list, err := prefixes(elements)

@@ -28,7 +28,7 @@ func parse(t *testing.T, text string) dataplane.HostNAT {
 }
 
 const someNAT = `host-nat node masquerade=10.1.0.0/24 masquerade=fd01::/64 keep=10.0.0.0/8 keep=192.0.2.0/25 keep=192.0.2.128/26 keep=224.0.0.0/3 keep=fd00::/8` +
-	` port=sctp,[2001:db8::1]:30081,[fd96::1]:81 port=tcp,192.0.2.1:30080,10.96.0.1:80 port=udp,192.0.2.1:30080,10.96.0.1:53 port=tcp,[2001:db8::1]:30080,[fd96::1]:80`
+	` port=sctp,[2001:db8::1]:30081,[fd96::1]:81 port=tcp,192.0.2.1:30080,10.96.0.1:80 port=udp,192.0.2.1:30080,10.96.0.1:53 port=tcp,[2001:db8::1]:30080,[fd96::1]:80 arriving=tcp,192.0.2.1:30080,10.1.0.1:30080 arriving=udp,[2001:db8::1]:30080,[fd01::1]:30080`
 
 // written is what stands in the kernel, in words; "" is nothing.
 func written(t *testing.T, ns *netnstest.Namespace) string {
@@ -101,6 +101,7 @@ func TestIntegrationTableIsAsAPersonWouldWriteIt(t *testing.T) {
 		"ip6 saddr @pods6 ip6 daddr != @keep6 counter packets 0 bytes 0 masquerade fully-random",
 		"ip daddr . meta l4proto . th dport map @ports4",
 		"type nat hook postrouting priority srcnat; policy accept;",
+		"ip6 daddr . meta l4proto . th dport map @arriving6", "type nat hook prerouting priority dstnat; policy accept;",
 		"type nat hook output priority -100; policy accept;",
 		"elements = { 10.0.0.0/8, 192.0.2.0/25,", "224.0.0.0/3 }",
 		"192.0.2.1 . tcp . 30080 : 10.96.0.1 . 80",
@@ -121,6 +122,7 @@ func TestIntegrationWhatOthersDidIsSeen(t *testing.T) {
 		"flush chain inet millrace postrouting",
 		"flush set inet millrace pods4",
 		"delete element inet millrace keep4 { 10.0.0.0/8 }",
+		"flush map inet millrace arriving6", "flush chain inet millrace prerouting",
 		"delete element inet millrace ports4 { 192.0.2.1 . tcp . 30080 }",
 		"add element inet millrace keep6 { 2001:db8::/32 }",
 		"add element inet millrace keep4 { 198.51.100.1-198.51.100.6 }",
