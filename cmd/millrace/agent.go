@@ -25,6 +25,9 @@ import (
 )
 
 func runAgent(ctx context.Context, args []string) error {
+	if len(args) > 0 && args[0] == "undo" {
+		return runAgentUndo(args[1:])
+	}
 	set := flag.NewFlagSet("agent", flag.ContinueOnError)
 	set.String("config", nodeconfig.Path, "the NodeConfig `file`; the flags below override it")
 	set.String("api-socket", "", "VPP binary API `socket`")

@@ -4,12 +4,12 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/millrace/millrace/agent/hostnet"
 	"github.com/millrace/millrace/internal/netnstest"
 )
 
@@ -30,6 +30,7 @@ type egress struct {
 	node, outside, pod *netnstest.Namespace
 	millrace, state    string
 	api                string
+	engine, agent      *exec.Cmd
 }
 
 // outsideOf are the addresses outside and whether pods come there with the node's address.
@@ -83,9 +84,9 @@ func (e *egress) start(t *testing.T, binaries, config string) {
 	if err := os.WriteFile(filepath.Join(facts, "objects.yaml"), []byte(egressObjects), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	startBeside(t, e.node, e.millrace, "engine", "--api-socket", e.api, "--stats-socket", filepath.Join(dir, "stats.sock"))
+	e.engine = startBeside(t, e.node, e.millrace, "engine", "--api-socket", e.api, "--stats-socket", filepath.Join(dir, "stats.sock"))
 	awaitSocket(t, e.api)
-	startBeside(t, e.node, e.millrace, "agent", "--config", writeConfig(t, config), "--node-name", "n1", "--facts", facts,
+	e.agent = startBeside(t, e.node, e.millrace, "agent", "--config", writeConfig(t, config), "--node-name", "n1", "--facts", facts,
 		"--state-dir", e.state, "--api-socket", e.api, "--cni-socket", cni)
 	awaitSocket(t, cni)
 	e.pod, _ = addPod(t, e.node, filepath.Join(binaries, "millrace-cni"), cni, "web")
@@ -180,13 +181,28 @@ func TestIntegrationEgress(t *testing.T) {
 	if got := seenAs(t, e.pod, e.outside, "203.0.113.9"); got != "192.0.2.1" {
 		t.Errorf("when the table is back, the pod is seen as %s", got)
 	}
-	e.node.Run(t, func() error {
-		h, err := hostnet.Open(e.state)
-		if err != nil {
-			return err
+	undo := func() (string, error) {
+		out, err := e.node.Command(t, e.millrace, "agent", "undo", "--config", writeConfig(t, ""), "--node-name", "n1", "--state-dir", e.state).CombinedOutput()
+		return string(out), err
+	}
+	if out, err := undo(); err == nil || !strings.Contains(out, "another agent holds it") {
+		t.Errorf("undo beside a running agent: %v\n%s", err, out)
+	}
+	for _, started := range []*exec.Cmd{e.agent, e.engine} {
+		wait := netnstest.Hold(t, started.Process.Pid)
+		if err := started.Process.Kill(); err != nil {
+			t.Fatal(err)
 		}
-		return h.Clear()
-	})
+		wait()
+	}
+	for range 2 {
+		if out, err := undo(); err != nil {
+			t.Errorf("undo: %v\n%s", err, out)
+		}
+	}
+	if err := e.node.Command(t, "ip", "link", "show", "millrace0").Run(); err == nil {
+		t.Error("the link to the host is still there")
+	}
 	rules, err = e.node.Command(t, "nft", "list", "ruleset").Output()
 	if err != nil || !strings.Contains(string(rules), "theirs") || strings.Contains(string(rules), "millrace") {
 		t.Errorf("rules after all of ours is cleared away: %s (%v)", rules, err)

@@ -33,7 +33,7 @@ func verbs() []verb {
 	return []verb{
 		{"manager", "boot the dataplane (VPP or the engine), watch it, restart it; `manager undo` gives the host back after a crash", runManager},
 		{"node", "`node inspect` prints what this node has: NICs, CPUs, huge pages, and which drivers work", runNode},
-		{"agent", "program the dataplane for this node's pods and serve the CNI plugin", runAgent},
+		{"agent", "program the dataplane for this node's pods and serve the CNI plugin; `agent undo` takes off the host what a stopped one left there", runAgent},
 		{"engine", "run the embedded packet engine, which speaks VPP's binary API", runEngine},
 		{"install", "`install cni` puts the CNI plugin on this node and keeps it there, `install check` sees whether it is", runInstall},
 		{"ctl", "have the dataplane run one of its debug commands: `ctl show interface`", runCtl},
