@@ -168,9 +168,10 @@ const (
 	NATPod                    // one pod, which sees the sources of its clients as they are
 	NATOuter                  // the host with what is outside behind it, or what is outside
 	NATHost                   // the host alone, which sees all sources as they are
+	NATMasked                 // like NATPod; what it sends to none of the NATKept gets the SourceNAT's source
 )
 
-var natSides = [...]string{NATUnknown: "unknown", NATPod: "pod", NATOuter: "outer", NATHost: "host"}
+var natSides = [...]string{NATUnknown: "unknown", NATPod: "pod", NATOuter: "outer", NATHost: "host", NATMasked: "masked"}
 
 func (s NATSide) String() string { return natSides[min(int(s), len(natSides)-1)] }
 
@@ -195,10 +196,20 @@ func (n NATInterface) line() textline.Line {
 
 func (n NATInterface) check() error {
 	if n.Side == NATUnknown || int(n.Side) >= len(natSides) {
-		return fmt.Errorf("side %s: want pod, outer or host", n.Side)
+		return fmt.Errorf("side %s: want pod, outer, host or masked", n.Side)
 	}
 	return checkName(n.Interface)
 }
 
 func (n NATInterface) requires() []Key     { return []Key{InterfaceKey(n.Interface)} }
 func (n NATInterface) becomes(Object) bool { return true }
+
+// NATKept are destinations to which those behind a NATMasked keep their source.
+type NATKept struct{ Prefix netip.Prefix }
+
+func (k NATKept) Key() Key            { return Key{KindNATKept, k.Prefix.String()} }
+func (k NATKept) String() string      { return k.line().String() }
+func (k NATKept) line() textline.Line { return textline.New("nat-kept", k.Prefix.String()) }
+func (k NATKept) check() error        { return checkDisjoint("prefix", []netip.Prefix{k.Prefix}) }
+func (k NATKept) requires() []Key     { return nil }
+func (k NATKept) becomes(Object) bool { return true }

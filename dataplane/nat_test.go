@@ -18,7 +18,7 @@ func endpoints(list ...string) (out []netip.AddrPort) {
 func TestNATTextForm(t *testing.T) {
 	s, err := NewState(
 		Interface{Name: "pod/a", MTU: 1500, Device: Loopback{}}, Interface{Name: "host", MTU: 1500, Device: Loopback{}},
-		SourceNAT{addr("10.1.0.1"), addr("fd01::1")}, NATInterface{"pod/a", NATPod}, NATInterface{"host", NATOuter},
+		SourceNAT{addr("10.1.0.1"), addr("fd01::1")}, NATKept{prefix("fd00::/8")}, NATInterface{"pod/a", NATMasked}, NATInterface{"host", NATOuter},
 		Translation{endpoint("10.96.0.10:53"), 17, endpoints("10.1.0.9:5353", "10.1.0.10:53"), true},
 		Translation{endpoint("10.96.0.10:53"), 6, endpoints("10.1.0.9:5353"), false},
 		Translation{endpoint("[fd96::1]:38412"), 132, endpoints("[fd01::9]:38412"), false},
@@ -32,8 +32,9 @@ source-nat node address=10.1.0.1 address=fd01::1
 translation sctp [fd96::1]:38412 backend=[fd01::9]:38412
 translation tcp 10.96.0.10:53 backend=10.1.0.9:5353
 translation udp 10.96.0.10:53 backend=10.1.0.10:53 backend=10.1.0.9:5353 by-client=true
+nat-kept fd00::/8
 nat-interface host side=outer
-nat-interface pod/a side=pod
+nat-interface pod/a side=masked
 `
 	if got := s.String(); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
@@ -60,7 +61,7 @@ func TestNATChecks(t *testing.T) {
 		{SourceNAT{}, "no address"},
 		{SourceNAT{IPv4: addr("fd01::1")}, "one of IPv4"},
 		{SourceNAT{IPv6: addr("10.0.0.1")}, "one of IPv6"},
-		{NATInterface{"a", NATUnknown}, "want pod, outer or host"},
+		{NATInterface{"a", NATUnknown}, "want pod, outer, host or masked"},
 		{NATInterface{"gone", NATPod}, "interface gone is not there"},
 	}
 	for _, tt := range tests {

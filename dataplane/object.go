@@ -33,6 +33,7 @@ const (
 	KindACLBinding
 	KindSourceNAT
 	KindTranslation
+	KindNATKept
 	KindNATInterface
 	KindSteering
 	KindHostSetting
@@ -45,7 +46,7 @@ var kindNames = [...]string{
 	KindAddress: "address", KindUnnumbered: "unnumbered",
 	KindNeighbor: "neighbor", KindRoute: "route", KindProxyRange: "proxy-range", KindProxyARP: "proxy-arp",
 	KindACLBinding: "acl-binding", KindSourceNAT: "source-nat", KindTranslation: "translation",
-	KindNATInterface: "nat-interface", KindSteering: "steering",
+	KindNATKept: "nat-kept", KindNATInterface: "nat-interface", KindSteering: "steering",
 	KindHostSetting: "host-setting", KindHostNAT: "host-nat", KindUp: "up",
 }
 
@@ -71,7 +72,7 @@ func (k Key) Compare(o Key) int {
 
 // Object is one thing of the dataplane: Table, ACL, Interface, TunnelBypass, BondMember, Address,
 // Unnumbered, Neighbor, Route, ProxyRange, ProxyARP, ACLBinding, SourceNAT, Translation,
-// NATInterface, Steering, HostSetting, HostNAT or Up. Objects are values; their text form is one line and says all of them.
+// NATKept, NATInterface, Steering, HostSetting, HostNAT or Up. Objects are values; their text form is one line and says all of them.
 type Object interface {
 	Key() Key
 	String() string

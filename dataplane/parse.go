@@ -17,7 +17,7 @@ func parseObject(l textline.Line) (Object, error) {
 	words := l.Words[1:]
 	want := 2
 	switch l.Words[0] {
-	case "acl", "acl-binding", "bond-member", "host-nat", "host-setting", "interface", "nat-interface", "proxy-arp", "source-nat", "unnumbered", "up":
+	case "acl", "acl-binding", "bond-member", "host-nat", "host-setting", "interface", "nat-interface", "nat-kept", "proxy-arp", "source-nat", "unnumbered", "up":
 		want = 1
 	}
 	if len(words) != want {
@@ -78,6 +78,9 @@ func readObject(kind string, words []string, r *textline.Reader) (Object, error)
 		return readSourceNAT(words[0], r)
 	case "translation":
 		return readTranslation(words, r)
+	case "nat-kept":
+		prefix, err := netip.ParsePrefix(words[0])
+		return NATKept{prefix}, err
 	case "nat-interface":
 		return NATInterface{words[0], textline.One(r, "side", parseNATSide)}, nil
 	case "steering":

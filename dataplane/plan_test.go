@@ -216,7 +216,8 @@ func random(r *rand.Rand) State {
 			s.Put(ProxyARP{n})
 		}
 		if chance(50) {
-			s.Put(NATInterface{n, NATSide(1 + r.IntN(3))})
+			s.Put(NATInterface{n, NATSide(1 + r.IntN(4))})
+			s.Put(NATKept{netip.PrefixFrom(addr("10.0.0.0"), 8+r.IntN(2))})
 		}
 		if chance(50) {
 			s.Put(HostSetting{"net/ipv4/conf/" + n + "/rp_filter", fmt.Sprint(1 + r.IntN(2)), n})

@@ -134,7 +134,7 @@ func differences(have, want State) (list []difference) {
 // values are equal as they stand, no text is made.
 func same(a, b Object) bool {
 	switch x := a.(type) {
-	case Table, TunnelBypass, BondMember, Address, Unnumbered, Neighbor, ProxyRange, ProxyARP, SourceNAT, NATInterface, Steering, HostSetting, Up:
+	case Table, TunnelBypass, BondMember, Address, Unnumbered, Neighbor, ProxyRange, ProxyARP, SourceNAT, NATKept, NATInterface, Steering, HostSetting, Up:
 		return a == b
 	case Route:
 		if y, ok := b.(Route); ok && x.Table == y.Table && x.Prefix == y.Prefix && slices.Equal(x.Paths, y.Paths) {

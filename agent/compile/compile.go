@@ -144,6 +144,7 @@ func compile(s cluster.Snapshot, changed cluster.Changes, node string, o Options
 	if o.Services {
 		c.hostPorts(s, served)
 	}
+	c.keepSources(s.Nodes, served)
 	c.hostKernel(s.Nodes, served)
 	if c.err != nil {
 		return Result{}, fmt.Errorf("compile node %q: %w", node, c.err)

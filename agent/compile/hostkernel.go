@@ -95,6 +95,28 @@ func (c *compilation) pathFilters() {
 	}
 }
 
+// masks says whether the dataplane masquerades itself: what leaves by an uplink of its own.
+func (c *compilation) masks() bool {
+	return c.options.Host.Masquerade && c.options.Services && slices.ContainsFunc(c.options.Uplinks, func(u dataplane.Uplink) bool { return u.Mode == dataplane.UplinkOwn })
+}
+
+// keepSources excepts from that what the kernel excepts, and all addresses of the node. Pods
+// behind a tunnel are among it, and so are the tunnels' ends.
+func (c *compilation) keepSources(nodes map[string]cluster.Node, served []cluster.Attachment) {
+	if !c.masks() {
+		return
+	}
+	list := c.unmasqueraded(nodes, c.ownRanges(served))
+	for _, u := range c.options.Uplinks {
+		for _, a := range u.Addresses {
+			list = append(list, whole(a))
+		}
+	}
+	for _, p := range policy.Cover(list) {
+		c.put(dataplane.NATKept{Prefix: p})
+	}
+}
+
 // forwarding lets the kernel pass packets on between its links, of the families that pods have.
 func (c *compilation) forwarding(own []netip.Prefix) {
 	for _, p := range own {

@@ -16,9 +16,13 @@ func (c *compilation) services(served []cluster.Attachment, r service.Result) {
 	}
 	c.result.Services, c.result.HealthChecks = slices.Clip(r.Problems), r.HealthChecks
 	c.serviceNodePorts, c.result.NodePorts = r.NodePorts, slices.Clip(r.NodePorts)
+	podSide := dataplane.NATPod
+	if c.masks() {
+		podSide = dataplane.NATMasked
+	}
 	for _, a := range served {
 		for _, name := range interfaces(a) {
-			n := dataplane.NATInterface{Interface: name, Side: dataplane.NATPod}
+			n := dataplane.NATInterface{Interface: name, Side: podSide}
 			c.put(n)
 			c.result.Owners[n.Key()] = a.ID
 		}
@@ -66,7 +70,11 @@ func only(list, others []netip.Addr) (both []netip.Addr) {
 // through here, and so it gets another source. Not so the host's own by an uplink's link: what
 // is for the host comes by that uplink, and from there by that link.
 func (c *compilation) outerSides() {
-	c.put(dataplane.NATInterface{Interface: hostInterface(c.options.HostName), Side: dataplane.NATOuter})
+	side := dataplane.NATOuter
+	if c.masks() {
+		side = dataplane.NATHost // what leaves by the kernel is masqueraded there
+	}
+	c.put(dataplane.NATInterface{Interface: hostInterface(c.options.HostName), Side: side})
 	for _, u := range c.options.Uplinks {
 		c.put(dataplane.NATInterface{Interface: u.Interface(), Side: dataplane.NATOuter})
 		if u.HostLink {

@@ -3,6 +3,7 @@ package program
 import (
 	"context"
 	"net/netip"
+	"slices"
 
 	"go.fd.io/govpp/binapi/cnat"
 	"go.fd.io/govpp/binapi/feature"
@@ -28,6 +29,10 @@ type nat struct {
 	// routes holds those to single addresses that this Program wrote: a translation of the
 	// address hides them in dumps. Another life of ours writes them once more.
 	routes map[dataplane.Key]dataplane.Route
+	// kept are the prefixes that this Program excepted from masquerading: VPP tells of none.
+	// Another life of ours writes its own once more; what a former one excepted and nobody
+	// wants any more stays so until the machine ends.
+	kept map[dataplane.NATKept]bool
 }
 
 // note keeps what a step that succeeded means for routes that are hidden.
@@ -106,6 +111,9 @@ func (p *Program) observeNAT(ctx context.Context, s *dataplane.State) error {
 	}
 	if n != (dataplane.SourceNAT{}) {
 		s.Put(n)
+	}
+	for k := range p.nat.kept {
+		s.Put(k)
 	}
 	return p.observeNATInterfaces(ctx, s)
 }
@@ -261,8 +269,35 @@ func sourceExchange(n dataplane.SourceNAT, add bool) vpp.Exchange {
 	return vpp.Exchange{Request: req, Reply: &cnat.CnatSetSnatAddressesReply{}}
 }
 
-// sideTables are cnat's lists of interfaces by what is behind them; what is outer is in none.
-var sideTables = map[dataplane.NATSide]cnat.CnatSnatPolicyTable{dataplane.NATPod: cnat.CNAT_POLICY_POD, dataplane.NATHost: cnat.CNAT_POLICY_HOST}
+// sideTables are cnat's lists of interfaces, and the sides that are in each; what is outer is
+// in none.
+var sideTables = map[cnat.CnatSnatPolicyTable][]dataplane.NATSide{
+	cnat.CNAT_POLICY_POD: {dataplane.NATPod, dataplane.NATMasked}, cnat.CNAT_POLICY_HOST: {dataplane.NATHost},
+	cnat.CNAT_POLICY_INCLUDE_V4: {dataplane.NATMasked}, cnat.CNAT_POLICY_INCLUDE_V6: {dataplane.NATMasked},
+}
+
+// keepSources excepts prefixes from masquerading, or no longer.
+func (p *Program) keepSources(ctx context.Context, steps []dataplane.Step) []error {
+	b := newBatch(len(steps))
+	for i, step := range steps {
+		req := &cnat.CnatSnatPolicyAddDelExcludePfx{Prefix: wirePrefix(step.Object.(dataplane.NATKept).Prefix)}
+		if step.Verb != dataplane.Delete {
+			req.IsAdd = 1
+		}
+		b.add(i, vpp.Exchange{Request: req, Reply: &cnat.CnatSnatPolicyAddDelExcludePfxReply{}}, nil)
+	}
+	b.run(ctx, p.conn)
+	for i, step := range steps {
+		switch k := step.Object.(dataplane.NATKept); {
+		case b.errs[i] != nil:
+		case step.Verb == dataplane.Delete:
+			delete(p.nat.kept, k)
+		default:
+			p.nat.kept[k] = true
+		}
+	}
+	return b.errs
+}
 
 // switchNAT brings features and side of interfaces to what is wanted. VPP counts how often
 // a feature is switched on, so that only what differs is sent.
@@ -277,9 +312,9 @@ func (p *Program) switchNAT(ctx context.Context, steps []dataplane.Step) []error
 			continue
 		}
 		at := interface_types.InterfaceIndex(index)
-		for side, table := range sideTables {
+		for table, sides := range sideTables {
 			member := &cnat.CnatSnatPolicyAddDelIf{SwIfIndex: at, Table: table}
-			if add && n.Side == side {
+			if add && slices.Contains(sides, n.Side) {
 				member.IsAdd = 1
 			}
 			b.add(i, vpp.Exchange{Request: member, Reply: &cnat.CnatSnatPolicyAddDelIfReply{}}, nil)

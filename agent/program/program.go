@@ -96,7 +96,7 @@ func newProgram(conn *vpp.Conn, id Identity) *Program {
 	return &Program{
 		conn: conn, id: id, ports: map[string]port{}, sockets: memifSockets{},
 		acls: map[string]aclRef{}, bound: map[string]dataplane.ACLBinding{},
-		nat: nat{ids: map[dataplane.Key]uint32{}, sides: map[string]dataplane.NATSide{}, on: map[string][len(natFeatures)]bool{}, routes: map[dataplane.Key]dataplane.Route{}},
+		nat: nat{ids: map[dataplane.Key]uint32{}, sides: map[string]dataplane.NATSide{}, on: map[string][len(natFeatures)]bool{}, routes: map[dataplane.Key]dataplane.Route{}, kept: map[dataplane.NATKept]bool{}},
 	}
 }
 
@@ -225,6 +225,8 @@ func (p *Program) special(step dataplane.Step) func(context.Context, []dataplane
 		return p.writeTranslations
 	case dataplane.NATInterface:
 		return p.switchNAT
+	case dataplane.NATKept:
+		return p.keepSources
 	case dataplane.BondMember:
 		if step.Verb != dataplane.Delete {
 			return p.join

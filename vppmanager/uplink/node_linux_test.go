@@ -56,6 +56,7 @@ func (r *rig) agent(pod *netnstest.Namespace) *program.Program {
 	}
 	r.learnt(p)
 	o.Uplinks, o.Encapsulation, o.Services = p.Uplinks(), r.encapsulation, len(s.Services) > 0
+	o.Host.Masquerade, o.Host.NonMasquerade = r.masquerade != nil, r.masquerade
 	tun, err := p.CanTun(r.Context())
 	if err != nil {
 		r.Fatal(err)

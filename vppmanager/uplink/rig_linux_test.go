@@ -37,6 +37,7 @@ type rig struct {
 	facts         cluster.Snapshot      // services, and pods by their names
 	encapsulation compile.Encapsulation // of the agent's packets to other nodes
 	only6         bool                  // the nodes have no IPv4 addresses
+	masquerade    []netip.Prefix        // ranges that pods are seen in as they are; nil = everywhere
 }
 
 // eachMachine runs a test on the engine, and on VPP where there is one.

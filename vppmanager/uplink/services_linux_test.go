@@ -82,6 +82,45 @@ func TestIntegrationServices(t *testing.T) {
 	})
 }
 
+// TestIntegrationMasquerade: what a pod sends to the outside by an uplink of the dataplane's own
+// has the node's address, but to nodes, pods and ranges that are excepted its own.
+func TestIntegrationMasquerade(t *testing.T) {
+	eachMachine(t, func(r *rig) {
+		r.needs(&cnat.CnatTranslationUpdate{})
+		facts, err := cluster.ParseSnapshot(serviceFacts)
+		if err != nil {
+			r.Fatal(err)
+		}
+		r.facts, r.masquerade = facts, prefixes("198.51.100.0/24", "2001:db8:5::/48")
+		out, pod := single(r), netnstest.New(r.T)
+		for _, w := range [][2]string{{"10.1.0.0/24", "192.0.2.9"}, {"203.0.113.77", "192.0.2.9"}, {"fd01::/64", "2001:db8::9"}, {"2001:db8:f::77", "2001:db8::9"}} {
+			r.ip(out, "route", "add", w[0], "via", w[1])
+		}
+		for _, a := range []string{"10.2.0.2/32", "fd02::2/128", "198.51.100.7/32", "2001:db8:5::7/128"} {
+			r.ip(out, "addr", "add", a, "dev", "lo", "nodad")
+		}
+		p := r.agent(pod)
+		parse := netip.MustParseAddr
+		servicetest.Serve(r, pod, 8080, parse("10.1.0.2"), parse("fd01::2"))
+		servicetest.Serve(r, out, 8080, parse("10.2.0.2"), parse("fd02::2"), parse("203.0.113.1"), parse("2001:db8:f::1"),
+			parse("192.0.2.1"), parse("2001:db8::1"), parse("198.51.100.7"), parse("2001:db8:5::7"))
+		servicetest.Serve(r, nil, 8080, parse("192.0.2.9"), parse("2001:db8::9"))
+		var clients servicetest.Clients
+		for _, c := range append(r.serviceCases(pod, out), []serviceCase{
+			{"to outside", pod, "203.0.113.1:8080", "[2001:db8:f::1]:8080", "", "", "203.0.113.1", "2001:db8:f::1", "192.0.2.9", "2001:db8::9"},
+			{"to another node", pod, "192.0.2.1:8080", "[2001:db8::1]:8080", "", "", "192.0.2.1", "2001:db8::1", "10.1.0.2", "fd01::2"},
+			{"to its node", pod, "192.0.2.9:8080", "[2001:db8::9]:8080", "", "", "192.0.2.9", "2001:db8::9", "10.1.0.2", "fd01::2"},
+			{"to another node's pod", pod, "10.2.0.2:8080", "[fd02::2]:8080", "", "", "10.2.0.2", "fd02::2", "10.1.0.2", "fd01::2"},
+			{"to a range that is excepted", pod, "198.51.100.7:8080", "[2001:db8:5::7]:8080", "", "", "198.51.100.7", "2001:db8:5::7", "10.1.0.2", "fd01::2"},
+		}...) {
+			clients.Check(r.T, c.cases())
+		}
+		r.ping(pod, "203.0.113.1")
+		r.ping(pod, "2001:db8:f::1")
+		r.leave(p)
+	})
+}
+
 // TestIntegrationServicesByTunnel has the other node's backends behind a tunnel: a client's
 // packets to them are translated once, and not again on their way out in the tunnel's.
 func TestIntegrationServicesByTunnel(t *testing.T) {
@@ -91,7 +130,7 @@ func TestIntegrationServicesByTunnel(t *testing.T) {
 		if err != nil {
 			r.Fatal(err)
 		}
-		r.facts, r.encapsulation = facts, compile.EncapsulateAlways
+		r.facts, r.encapsulation, r.masquerade = facts, compile.EncapsulateAlways, prefixes("198.51.100.0/24")
 		out, pod := single(r), netnstest.New(r.T)
 		p := r.agent(pod)
 		r.otherEnd(p, out, dataplane.IPv4, "192.0.2.1", "192.0.2.9", 1450)
