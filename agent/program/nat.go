@@ -67,6 +67,7 @@ func (p *Program) Translates() bool {
 		&cnat.CnatTranslationDump{}, &cnat.CnatTranslationDetails{},
 		&cnat.CnatSetSnatAddresses{}, &cnat.CnatSetSnatAddressesReply{}, &cnat.CnatGetSnatAddresses{}, &cnat.CnatGetSnatAddressesReply{},
 		&cnat.CnatSetSnatPolicy{}, &cnat.CnatSetSnatPolicyReply{}, &cnat.CnatSnatPolicyAddDelIf{}, &cnat.CnatSnatPolicyAddDelIfReply{},
+		&cnat.CnatSnatPolicyAddDelExcludePfx{}, &cnat.CnatSnatPolicyAddDelExcludePfxReply{},
 		&feature.FeatureEnableDisable{}, &feature.FeatureEnableDisableReply{}, &feature.FeatureIsEnabled{}, &feature.FeatureIsEnabledReply{},
 	)) == 0
 }

@@ -101,6 +101,7 @@ func serveAgent(ctx context.Context, cfg nodeconfig.Config, facts factsDoor, add
 	if err != nil {
 		return err
 	}
+	registry.MustRegister(hostnet.NewCounters())
 	hops := nexthop.New(log)
 	loop, err := agent.New(agent.Config{
 		Node: cfg.NodeName, VPP: vpp.Config{Socket: cfg.Sockets.API, Name: "millrace-agent"}, Options: options,

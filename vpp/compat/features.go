@@ -88,6 +88,7 @@ func optional() []Feature {
 			&cnat.CnatTranslationDump{}, &cnat.CnatTranslationDetails{},
 			&cnat.CnatSetSnatAddresses{}, &cnat.CnatSetSnatAddressesReply{}, &cnat.CnatGetSnatAddresses{}, &cnat.CnatGetSnatAddressesReply{},
 			&cnat.CnatSetSnatPolicy{}, &cnat.CnatSetSnatPolicyReply{}, &cnat.CnatSnatPolicyAddDelIf{}, &cnat.CnatSnatPolicyAddDelIfReply{},
+			&cnat.CnatSnatPolicyAddDelExcludePfx{}, &cnat.CnatSnatPolicyAddDelExcludePfxReply{},
 		}},
 		{Name: "VLANs", Without: "there are no VLANs on uplinks", Messages: []api.Message{
 			&interfaces.SwInterfaceSetPromisc{}, &interfaces.SwInterfaceSetPromiscReply{}, &interfaces.CreateVlanSubif{}, &interfaces.CreateVlanSubifReply{}, &interfaces.DeleteSubif{}, &interfaces.DeleteSubifReply{},
