@@ -147,7 +147,8 @@ func (v *vector) admitted(all []judge, good []uint8) []uint8 {
 			continue
 		}
 		n := &v.note[j.at]
-		n.in, n.inRule, n.seen, n.lone, n.bits = j.ref, j.rule, j.seen, j.lone, j.bits
+		n.in, n.inRule, n.seen, n.lone = j.ref, j.rule, j.seen, n.lone || j.lone
+		n.bits |= j.bits
 		good = append(good, j.at)
 	}
 	return good

@@ -200,15 +200,6 @@ func (c *flowCache) passOf(k *flowKey, hash uint64, s *flowState) *pass {
 	return &c.passes4[at][i]
 }
 
-// crossingsOf returns the sessions by which the flow s, which find returned, is changed.
-func (c *flowCache) crossingsOf(k *flowKey, hash uint64, s *flowState) *crossings {
-	at, i := c.where(k, hash, s)
-	if k.f&keyV6 != 0 {
-		return &c.nat6[at]
-	}
-	return &c.nat4[at][i]
-}
-
 // put remembers a flow; s.adj and s.leaf are below flowLimit and without bits.
 func (c *flowCache) put(k *flowKey, hash uint64, s flowState) *flowState {
 	if k.f&keyV6 != 0 {

@@ -302,12 +302,12 @@ func (w *Worker) renewSlow(v *vector, i int, s *flowState, flags uint8) bool {
 	return true
 }
 
-// note takes TCP flags for such that the flow's sessions know of. A SYN begins a connection
-// anew, of which those of address translation know nothing yet; it never counts as known.
+// note takes TCP flags for such that the flow's sessions know of. Those that open or close
+// a connection never are where addresses are translated: one that is opened anew from the
+// same port is the same session.
 func (s *flowState) note(flags uint8) {
-	if s.adj&flowNAT != 0 && flags&packet.TCPSyn != 0 {
-		s.leaf &^= uint32(session.TCPFlags)
-		flags &^= packet.TCPSyn
+	if s.adj&flowNAT != 0 {
+		flags &= packet.TCPAck
 	}
 	s.leaf |= uint32(flags)
 }

@@ -58,11 +58,8 @@ func (w *Worker) recall(v *vector) {
 			if bits&flowTCP != 0 && !closer {
 				closer = uint32(v.head[i].TCPFlags(v.size[i])&session.TCPFlags)&^s.leaf != 0
 			}
-			if closer && !w.renew(v, int(i), s) {
-				misses = append(misses, i)
-				continue
-			}
-			if bits&flowNAT != 0 && !w.changeKnown(v, int(i), s) {
+			change := bits&flowNAT != 0
+			if change && !w.keepsWay(v, n, s) || closer && !w.renew(v, n, s) || change && !w.changeKnown(v, n, s) {
 				misses = append(misses, i)
 				continue
 			}

@@ -304,7 +304,6 @@ func (w *Worker) arriveOne(v *vector, i uint8) bool {
 		v.change[i] = change{key: from, to: c.found.To, crossings: crossings{in: c.found.Ref}}
 		v.rekey(i)
 		n.bits |= flowNAT
-		n.seen = c.flags()
 	default:
 		n.bits |= flowWatch
 	}
@@ -330,7 +329,6 @@ func (w *Worker) depart(v *vector, i uint8, out *Interface) {
 		}
 		v.change[i].out, v.change[i].to = c.found.Ref, c.found.To
 		n.bits |= flowNAT
-		n.seen = n.seen&^packet.TCPSyn | c.flags()
 	default:
 		n.bits |= flowWatch
 	}
@@ -340,11 +338,6 @@ func (w *Worker) depart(v *vector, i uint8, out *Interface) {
 // lone reports whether what was found holds for the packet only.
 func (c *crossing) lone(k *flowKey) bool {
 	return c.look.Error || c.look.Fragment || !c.look.Known && nat.Translates(uint8(k.f))
-}
-
-// flags are those that its session knows of, as flowState.note has it.
-func (c *crossing) flags() uint8 {
-	return c.look.Flags & (packet.TCPFin | packet.TCPRst | packet.TCPAck)
 }
 
 // fields is the hash of the given fields of the flow.

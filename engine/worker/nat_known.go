@@ -52,40 +52,36 @@ func fold16(x uint64) uint16 {
 // grown is a checksum, read little endian, after its words grew (RFC 1624).
 func grown(check, by uint16) uint16 { return ^fold16(uint64(^check) + uint64(by)) }
 
-// changeKnown changes packet i of the flow s, and reports whether that is all: not of
-// packets that leave their flow's way, being too long or too old for it.
+// keepsWay reports whether packet i of the flow s goes where the flow goes: not if it is too
+// long or too old for that.
+func (w *Worker) keepsWay(v *vector, i int, s *flowState) bool {
+	a := w.state.adjs.Load(s.adj >> flowBits)
+	return a != nil && (v.head[i] != nil && v.size[i] <= a.straight || a.Kind != KindRewrite || sent(v.buf[i], a))
+}
+
+// changeKnown changes packet i, which keeps the way of the flow s, and reports whether it
+// could.
 func (w *Worker) changeKnown(v *vector, i int, s *flowState) bool {
-	b, adj := &w.batch, s.adj>>flowBits
-	a := w.state.adjs.Load(adj)
-	if a == nil {
-		return false
-	}
-	at, j := b.flows.where(&v.key[i], v.hash[i], s)
-	if h := v.head[i]; h != nil && v.size[i] <= a.straight {
-		if x := &b.flows.changes4[at][j]; x.apply(h, v.buf[i], v.size[i]) {
+	flows, buf := &w.batch.flows, v.buf[i]
+	at, j := flows.where(&v.key[i], v.hash[i], s)
+	if h := v.head[i]; h != nil {
+		if x := &flows.changes4[at][j]; x.apply(h, buf, v.size[i]) {
 			return true
 		}
 	}
-	buf := v.buf[i]
-	if a.Kind == KindRewrite {
-		if !sent(buf, a) {
-			buf.Meta[metaOwn] &^= judgedBit
-			return false
-		}
-		buf.Meta[metaOwn] |= judgedBit
-	}
 	v6 := v.key[i].f&keyV6 != 0
-	to := nat.Tuple{}
+	var to nat.Tuple
 	if v6 {
-		to = b.flows.changes6[at].to
+		to = flows.changes6[at].to
 	} else {
-		x := &b.flows.changes4[at][j]
-		to.Addrs[0], to.Ports = x.addrs, x.ports
+		to = flows.changes4[at][j].to()
 	}
 	t := to.Target(v6)
 	if nat.Rewrite(buf, &t, false) != packet.OK {
-		buf.Meta[metaOwn] &^= judgedBit
 		return false // its transport header is cut off
+	}
+	if w.isSent(s) {
+		buf.Meta[metaOwn] |= judgedBit
 	}
 	return true
 }
@@ -122,40 +118,60 @@ func (x *change4) apply(h *packet.Head, buf *packet.Buffer, size uint32) bool {
 	return true
 }
 
-// renewNAT is renewSlow for address translation: it refreshes the sessions of a flow, or
-// looks whether one has begun for a flow that has none.
+// renewNAT is renewSlow for address translation: it refreshes the sessions of a flow, and
+// looks whether one has begun where it has none.
 func (w *Worker) renewNAT(v *vector, i int, s *flowState, flags uint8) bool {
 	b := &w.batch
-	t := b.nat.Sessions
-	switch {
-	case s.adj&flowNAT == 0:
-		return !w.begun(&v.key[i])
-	case begins(flags):
-		return false // it may go elsewhere than the last from this port
+	k := &v.key[i]
+	in, ok := sessionKey(k)
+	if !ok {
+		return true
 	}
-	c := b.flows.crossingsOf(&v.key[i], v.hash[i], s)
-	return (!c.in.Valid() || t.Touch(c.in, b.clock, flags)) && (!c.out.Valid() || t.Touch(c.out, b.clock, flags))
+	out := in
+	out.Kind |= nat.KeyOutput
+	var c crossings
+	if s.adj&flowNAT != 0 {
+		if begins(flags) {
+			return false // it may go elsewhere than the last from this port
+		}
+		at, j := b.flows.where(k, v.hash[i], s)
+		if k.f&keyV6 != 0 {
+			c, out.Tuple = b.flows.nat6[at], b.flows.changes6[at].to
+		} else {
+			c = b.flows.nat4[at][j]
+			out.Tuple = b.flows.changes4[at][j].to()
+		}
+	}
+	return w.holdsOn(c.in, &in, flags) && w.holdsOn(c.out, &out, flags)
 }
 
-// begun reports whether there is a session now for packets that nothing translated.
-func (w *Worker) begun(k *flowKey) bool {
-	key := nat.SessionKey{Kind: k.f & (nat.KeyIP6<<1 - 1)}
-	key.Addrs, key.Ports = [4]uint64{k.a, k.b, k.c, k.d}, uint32(k.e)
+// holdsOn refreshes a session, or looks whether there is none still for the packets of key.
+func (w *Worker) holdsOn(r nat.Ref, key *nat.SessionKey, flags uint8) bool {
+	t := w.batch.nat.Sessions
+	if r.Valid() {
+		return t.Touch(r, w.batch.clock, flags)
+	}
+	var f nat.Found
+	return !t.Find(key, &f)
+}
+
+// sessionKey is the key of the session that packets which come in with k have, if such
+// packets have one.
+func sessionKey(k *flowKey) (key nat.SessionKey, ok bool) {
+	key.Kind = k.f & (nat.KeyIP6 | 0xff)
+	key.Addrs[0], key.Ports = k.a, uint32(k.e)
+	if k.f&keyV6 != 0 {
+		key.Addrs = [4]uint64{k.a, k.b, k.c, k.d}
+	}
 	switch uint8(k.f) {
 	case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoSCTP:
 	case packet.ProtoICMP, packet.ProtoICMPv6:
 		key.Ports = uint32(k.e)&0xffff | uint32(k.e)<<16
 	default:
-		return false
+		return key, false
 	}
-	if k.f&keyV6 == 0 {
-		key.Addrs = [4]uint64{k.a}
-	}
-	var f nat.Found
-	t := w.batch.nat.Sessions
-	if t.Find(&key, &f) {
-		return true
-	}
-	key.Kind |= nat.KeyOutput
-	return t.Find(&key, &f)
+	return key, true
 }
+
+// to is what packets get.
+func (x *change4) to() nat.Tuple { return nat.Tuple{Addrs: [4]uint64{x.addrs}, Ports: x.ports} }

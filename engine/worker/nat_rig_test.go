@@ -26,6 +26,7 @@ type rig struct {
 	ports  [4]*capture
 	nat    NAT
 	queues [4]*Queue
+	raw    []*packet.Buffer // what play got last
 }
 
 // capture is a port that gives what it was given, and keeps what it is sent.
@@ -264,12 +265,14 @@ func (r *rig) play(by int, all ...wire) []string {
 	r.ports[by].in = bufs
 	r.w.serve(r.queues[by])
 	var out []string
+	r.raw = nil
 	for i, c := range r.ports {
 		if c == nil {
 			continue
 		}
 		for _, p := range c.out {
 			out = append(out, fmt.Sprintf("%d: %s", i, describe(p)))
+			r.raw = append(r.raw, packet.FromBytes(p))
 		}
 		c.out = nil
 	}
