@@ -15,10 +15,10 @@ import (
 )
 
 // TestIntegrationAgentKubeconfig: the agent finds an API server by its flag, knows all
-// kinds with the rights of deploy/rbac.yaml, and says by its metrics that it does.
+// kinds with the rights of deploy/base/rbac.yaml, and says by its metrics that it does.
 func TestIntegrationAgentKubeconfig(t *testing.T) {
 	c := kubetest.Start(t)
-	c.ApplyFile("../../deploy/rbac.yaml")
+	c.ApplyFile("../../deploy/base/rbac.yaml")
 	dir := t.TempDir()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
