@@ -161,9 +161,8 @@ func (c *Cluster) documents(text string) func(yield func(head, []byte) bool) {
 	}
 }
 
-// Kubeconfig writes a kubeconfig for a service account that exists and returns its path.
-// The server is reached on port; 0 is its own.
-func (c *Cluster) Kubeconfig(namespace, account string, port int) string {
+// token asks for a token of a service account that exists.
+func (c *Cluster) token(namespace, account string) string {
 	c.t.Helper()
 	reply := c.must(http.MethodPost, fmt.Sprintf("/api/v1/namespaces/%s/serviceaccounts/%s/token", namespace, account), "application/json",
 		[]byte(`{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{"expirationSeconds":86400}}`))
@@ -175,6 +174,30 @@ func (c *Cluster) Kubeconfig(namespace, account string, port int) string {
 	if err := json.Unmarshal(reply, &token); err != nil || token.Status.Token == "" {
 		c.t.Fatalf("no token in %s: %v", reply, err)
 	}
+	return token.Status.Token
+}
+
+// Account writes what a pod of a service account finds mounted, token and authority, into a
+// directory, and returns the server's URL.
+func (c *Cluster) Account(dir, namespace, account string) (server string) {
+	c.t.Helper()
+	authority, err := os.ReadFile(c.file("server.crt"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for name, text := range map[string]string{"token": c.token(namespace, account), "ca.crt": string(authority)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	return fmt.Sprintf("https://127.0.0.1:%d", c.port)
+}
+
+// Kubeconfig writes a kubeconfig for a service account that exists and returns its path.
+// The server is reached on port; 0 is its own.
+func (c *Cluster) Kubeconfig(namespace, account string, port int) string {
+	c.t.Helper()
+	token := c.token(namespace, account)
 	if port == 0 {
 		port = c.port
 	}
@@ -185,7 +208,7 @@ current-context: it
 contexts: [{name: it, context: {cluster: it, user: it}}]
 clusters: [{name: it, cluster: {server: "https://127.0.0.1:%d", certificate-authority: %s}}]
 users: [{name: it, user: {token: %s}}]
-`, port, c.file("server.crt"), token.Status.Token)
+`, port, c.file("server.crt"), token)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
