@@ -20,21 +20,19 @@ import (
 func manifests(t *testing.T) map[string]string {
 	t.Helper()
 	files := map[string]string{}
-	for _, pattern := range []string{"base/*.yaml", "uninstall/*.yaml", "testdata/*.yaml"} {
-		names, err := filepath.Glob(pattern)
+	names, err := filepath.Glob("base/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if filepath.Base(name) == "kustomization.yaml" {
+			continue
+		}
+		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range names {
-			if filepath.Base(name) == "kustomization.yaml" {
-				continue
-			}
-			text, err := os.ReadFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			files[name] = string(text)
-		}
+		files[name] = string(text)
 	}
 	if len(files) == 0 {
 		t.Fatal("no manifests: scripts/generate.sh renders them")
